@@ -1,0 +1,11 @@
+"""Nesterov's accelerated gradient: the methods, test problems, optimizers and training recipes.
+
+``import ngs`` needs NumPy alone. What needs PyTorch lives in :mod:`ngs.optim.torch` and
+:mod:`ngs.train` and is imported when asked for.
+"""
+
+from ngs import methods, minimize, problems, schedules
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "methods", "minimize", "problems", "schedules"]

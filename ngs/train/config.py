@@ -1,0 +1,84 @@
+"""The settings of a training run, checked before anything is loaded or written.
+
+It rests on :mod:`ngs.train.data` and :mod:`ngs.train.models` for the names they know.
+"""
+
+import math
+from dataclasses import dataclass
+
+from ngs.errors import InputError
+from ngs.train.data import DATASETS
+from ngs.train.models import MODELS
+
+OPTIMIZERS = ("ngs", "sgd")
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("auto", "float32", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+WARMUP = 0.15
+"""Share of the steps over which the cosine schedule's learning rate rises."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    r"""What a run does.
+
+    Attributes:
+        dataset: ``"offline"`` or ``"cifar10"``.
+        model: a name of :data:`ngs.train.models.MODELS`.
+        epochs: passes over the training images, 1 or more.
+        batch_size: images a step, from 1 to the number of training images.
+        optimizer: ``"ngs"``, or ``"sgd"`` for torch's heavy ball (SGD without Nesterov).
+        lr: largest learning rate of the schedule, above 0.
+        momentum: coefficient in [0, 1).
+        weight_decay: 0 or more, on every parameter, coupled.
+        schedule: ``"cosine"`` (15 % linear warm-up, then half a cosine to 0) or ``"constant"``.
+        batch_norm: whether the network normalises its batches.
+        augment: whether images are shifted by up to 4 pixels and mirrored at random.
+        validation: training images held out and measured after every epoch; 0 trains on all.
+        seed: of initialisation, data order and augmentation.
+        device: ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
+        precision: ``"auto"`` takes bfloat16 on CUDA and on CPUs with AMX, else float32. The
+            parameters are float32 either way.
+
+    Raises:
+        InputError: a value lies outside its range.
+    """
+
+    dataset: str = "offline"
+    model: str = "convnet-narrow"
+    epochs: int = 8
+    batch_size: int = 128
+    optimizer: str = "ngs"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    batch_norm: bool = True
+    augment: bool = True
+    validation: int = 0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("dataset", DATASETS),
+            ("model", MODELS),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("device", DEVICES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in allowed:
+                given = getattr(self, name)
+                raise InputError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
+        if not (math.isfinite(self.lr) and self.lr > 0.0):
+            raise InputError(f"lr must be finite and above 0, got {self.lr}")
+        if not 0.0 <= self.momentum < 1.0:
+            raise InputError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0.0):
+            raise InputError(f"weight-decay must be finite and at least 0, got {self.weight_decay}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("validation", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                option = name.replace("_", "-")
+                raise InputError(f"{option} must be {least} or more, got {getattr(self, name)}")

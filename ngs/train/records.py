@@ -1,0 +1,123 @@
+"""Records of runs: one JSON object a line, with all that is needed to judge and repeat it.
+
+It rests on the standard library, and on torch for the versions and the device.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ngs.errors import InputError
+
+Record = dict[str, Any]
+
+
+def provenance(device: torch.device) -> Record:
+    """Return commit, date, device and versions of this moment and machine."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_commit(),
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("ngs", "torch", "torchvision", "numpy")},
+        },
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def append_record(path: Path, record: Record) -> None:
+    """Append one record in one write, so that no reader or crash ever sees half of it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    line = (json.dumps(record, allow_nan=False) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Return the records of a file, oldest first.
+
+    Raises:
+        InputError: the file does not exist, or one of its lines is not a JSON object.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file of records")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}, is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{path}, line {number}, is not a JSON object")
+        records.append(record)
+    return records
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> Record:
+    """Return the commit of the checkout that this package runs from, if it runs from one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").is_file():
+        return {"commit": None, "modified": None}
+
+    def git(*words: str) -> str:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(root), *words],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        return done.stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "modified": bool(git("status", "--porcelain", "--untracked-files=no", "--", "ngs")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "modified": None}
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    features = " AMX" if has_amx() else ""
+    return f"{device.type}: {name}, {torch.backends.cpu.get_cpu_capability()}{features}"
+
+
+def has_amx() -> bool:
+    """Return whether this CPU has the matrix unit that makes bfloat16 faster than float32."""
+    try:
+        return bool(torch.cpu._is_amx_tile_supported())
+    except AttributeError:
+        return False
