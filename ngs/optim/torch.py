@@ -24,14 +24,16 @@ class NGS(torch.optim.Optimizer):
     .. math:: v_{t+1} = \beta_t v_t - \eta_t \nabla f(\theta_t + \beta_t v_t), \qquad
               \theta_{t+1} = \theta_t + v_{t+1}
 
-    The parameters of the model hold the look-ahead point :math:`y_t = \theta_t + \beta_t v_t`, where
-    the gradient is wanted. ``torch.optim.SGD(nesterov=True)`` computes the same as long as both
-    coefficients are constant, and another method as soon as one changes; this one stays exact.
+    The parameters of the model hold the look-ahead point :math:`y_t = \theta_t + \beta_t v_t`,
+    where the gradient is wanted. ``torch.optim.SGD(nesterov=True)`` computes the same as long as
+    both coefficients are constant, and another method as soon as one changes; this one stays
+    exact.
 
     The coefficient that a parameter group holds when :meth:`step` number :math:`t` is called is
     :math:`\beta_{t+1}`: it forms the next look-ahead point. (:math:`\beta_0` multiplies a velocity
-    of zero.) The group's ``lr`` at that moment is :math:`\eta_t`. Both may be changed between steps,
-    by hand or by any ``torch.optim.lr_scheduler``. A parameter without a gradient is left alone.
+    of zero.) The group's ``lr`` at that moment is :math:`\eta_t`. Both may be changed between
+    steps, by hand or by any ``torch.optim.lr_scheduler``. A parameter without a gradient is left
+    alone.
 
     Args:
         params: tensors or parameter groups, as for every torch optimizer.
@@ -74,7 +76,7 @@ class NGS(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step with the gradients in ``p.grad``; return the closure's loss, if given one."""
+        """Take one step with the gradients in ``p.grad``; return the closure's loss, if any."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

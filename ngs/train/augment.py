@@ -6,8 +6,9 @@ so a run sees the same pictures on every device. It rests on torch.
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from ngs.train.data import Split
-from ngs.train.vision import torch
 
 PAD = 4
 """Largest shift in pixels, the usual one for CIFAR-10."""
@@ -71,7 +72,7 @@ def batches(
     order = torch.arange(len(split))
     if generator is not None:
         order = torch.randperm(len(split), generator=generator)
-    for picked in order.to(device).split(batch_size):
+    for picked in torch.split(order.to(device), batch_size):
         images = normalize(split.images[picked], mean, std)
         if augment and generator is not None:
             images = shift_and_flip(images, generator)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ngs.errors import InputError
 from ngs.train import offline
-from ngs.train.vision import torch, torchvision
+from ngs.train.vision import torchvision
 
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -159,6 +160,7 @@ def check_cifar10(folder: Path) -> None:
 def _download_cifar10() -> Path:
     """Fetch and unpack the archive into the first folder of the search order."""
     root = cifar10_folders()[0]
+    was_there = root.exists()
     utils = torchvision().datasets.utils
     failures = []
     for url in MIRRORS:
@@ -169,6 +171,8 @@ def _download_cifar10() -> Path:
             failures.append(f"{url.split('/')[2]}: {error}")
         else:
             return root
+    if not was_there and root.is_dir() and not any(root.iterdir()):
+        root.rmdir()
     raise InputError(_nowhere("; ".join(failures)))
 
 

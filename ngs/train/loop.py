@@ -144,7 +144,10 @@ class Run:
         self.config, self.model, self.device, self.dtype = config, model, device, dtype
         self.clock = clock
         self.data = replace(
-            data, **{k: _to(getattr(data, k), device) for k in ("train", "validation", "test")}
+            data,
+            train=_to(data.train, device),
+            validation=_to(data.validation, device),
+            test=_to(data.test, device),
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.optimizer = build_optimizer(config, model)

@@ -30,7 +30,7 @@ class Conv3x3(nn.Conv2d):
 
 
 class ConvNet(nn.Module):
-    """Ten 3x3 convolutions in five pairs, each pair followed by max pooling, then two linear layers.
+    """Ten 3x3 convolutions in five pairs, max pooling after each, then two linear layers.
 
     The widths are those of a popular tutorial, 64-64-128-128-256-256-512-512-1024-1024, then
     1024 -> 512 -> classes. As printed there it pools after every convolution and cannot run;

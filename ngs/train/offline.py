@@ -1,6 +1,7 @@
 """The offline data set: ten classes of coloured shapes, 32x32 RGB, generated, never downloaded.
 
-It stands behind the same interface as CIFAR-10 and is never reported as CIFAR-10. It rests on NumPy.
+It stands behind the same interface as CIFAR-10 and is never reported as CIFAR-10. It rests on
+NumPy.
 """
 
 import numpy as np
@@ -77,7 +78,9 @@ def _distances(u: Floats, v: Floats):  # type: ignore[no-untyped-def]
         return np.hypot(u[i], v[i]) - 0.85
 
     def ring(i: NDArray[np.bool_]) -> Floats:
-        return np.abs(np.hypot(u[i], v[i]) - 0.7) - 0.2
+        radius: Floats = np.hypot(u[i], v[i])
+        width: Floats = np.abs(radius - 0.7)
+        return width - 0.2
 
     def crescent(i: NDArray[np.bool_]) -> Floats:
         return np.maximum(np.hypot(u[i], v[i]) - 0.9, 0.7 - np.hypot(u[i] - 0.45, v[i]))
@@ -98,7 +101,9 @@ def _distances(u: Floats, v: Floats):  # type: ignore[no-untyped-def]
 
     def star(i: NDArray[np.bool_]) -> Floats:
         angle = np.arctan2(v[i], u[i])
-        return np.hypot(u[i], v[i]) - 0.65 - 0.3 * np.cos(5.0 * angle)
+        edge: Floats = 0.65 + 0.3 * np.cos(5.0 * angle)
+        radius: Floats = np.hypot(u[i], v[i])
+        return radius - edge
 
     def bars(i: NDArray[np.bool_]) -> Floats:
         stripe = 0.22 - np.abs(np.mod(v[i] + 0.3, 0.6) - 0.3)

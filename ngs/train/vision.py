@@ -6,12 +6,10 @@ It rests on torch and torchvision.
 from functools import cache
 from types import ModuleType
 
-try:
-    import torch
-except ImportError as error:
-    raise ImportError(
-        "ngs.train needs PyTorch and torchvision: pip install 'ngs[train]'"
-    ) from error
+import torch
+
+_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared: list[torch.library.Library] = []
 
 
 @cache
@@ -30,14 +28,11 @@ def torchvision() -> ModuleType:
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"{operator}{_SIGNATURE}")  # type: ignore[no-untyped-call]
         _declared.append(library)  # the declaration lives as long as the object
         import torchvision
     except ImportError as error:
         raise ImportError("ngs.train needs torchvision: pip install 'ngs[train]'") from error
     return torchvision  # type: ignore[no-any-return]
-
-
-_declared: list[torch.library.Library] = []

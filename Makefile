@@ -1,0 +1,58 @@
+# `make book` and `make test` are all a newcomer needs; `make` alone lists the rest.
+# Every path is relative, so the checkout may lie anywhere, blanks in its name included.
+PYTHON_BIN := .venv/bin/python
+HTML := _build/html/index.html
+PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help env book test soak lint execute serve lab clean
+
+help:
+	@echo "make book     build the book as HTML and print where its first page is"
+	@echo "make test     run every test, and every notebook against its stored outputs"
+	@echo "make soak     run what is too long for every day"
+	@echo "make serve    show the built book at http://127.0.0.1:$(PORT)"
+	@echo "make lab      open the notebooks in JupyterLab"
+	@echo "make execute  run all notebooks and store their outputs (NOTEBOOKS=... for some)"
+	@echo "make lint     ruff and mypy alone"
+	@echo "make env      create or refresh .venv"
+	@echo "make clean    remove what was built; .venv, data and runs stay"
+
+env:
+	@sh tools/make_env.sh
+
+book: env
+	@echo "book: building the HTML from the notebooks' stored outputs"
+	@$(PYTHON_BIN) -m jupyter_book build . -W -n --keep-going --quiet
+	@echo "book: ready. Its first page: $$(pwd)/$(HTML)"
+
+test: env
+	@echo "test: the library, the book as a book, and every notebook"
+	@$(PYTHON_BIN) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
+	  --nbval-cell-timeout 300 -m "not soak" tests book
+
+soak: env
+	@echo "soak: the long tests"
+	@$(PYTHON_BIN) -m pytest -m soak tests
+
+lint: env
+	@$(PYTHON_BIN) -m ruff format --check .
+	@$(PYTHON_BIN) -m ruff check .
+	@$(PYTHON_BIN) -m mypy
+
+NOTEBOOKS ?= book/*.ipynb
+execute: env
+	@echo "execute: running $(NOTEBOOKS) from top to bottom, in place"
+	@$(PYTHON_BIN) -m nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+
+serve: book
+	@echo "serve: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@$(PYTHON_BIN) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+lab: env
+	@$(PYTHON_BIN) -m jupyterlab --notebook-dir=book
+
+clean:
+	@rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@echo "clean: removed what was built"
