@@ -23,7 +23,7 @@ env:
 
 book: env
 	@echo "book: building the HTML from the notebooks' stored outputs"
-	@$(PYTHON_BIN) -m jupyter_book build . -W -n --keep-going --quiet
+	@.venv/bin/jupyter-book build . -W -n --keep-going --quiet
 	@echo "book: ready. Its first page: $$(pwd)/$(HTML)"
 
 test: env
@@ -44,7 +44,9 @@ NOTEBOOKS ?= book/*.ipynb
 execute: env
 	@echo "execute: running $(NOTEBOOKS) from top to bottom, in place"
 	@$(PYTHON_BIN) -m nbconvert --to notebook --execute --inplace \
-	  --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	  --ExecutePreprocessor.record_timing=False \
+	  --ExecutePreprocessor.coalesce_streams=True $(NOTEBOOKS)
+	@$(PYTHON_BIN) tools/export_picture.py
 
 serve: book
 	@echo "serve: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"

@@ -4,8 +4,8 @@
 :mod:`ngs.train` and is imported when asked for.
 """
 
-from ngs import methods, minimize, problems, schedules
+from ngs import methods, minimize, problems, schedules, theory
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "methods", "minimize", "problems", "schedules"]
+__all__ = ["__version__", "methods", "minimize", "problems", "schedules", "theory"]

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 the run failed (it says how), 2 the input cannot be used, 130 interrupted.
 """
 
+import itertools
 import shlex
 import sys
 import tempfile
@@ -57,7 +58,12 @@ def ngs() -> None:
 @ngs.command()
 @dataset_option
 @download_option
-def data(dataset: str, download: bool) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder whose records.jsonl also gets what was found.  [default: no record]",
+)
+def data(dataset: str, download: bool, out: Path | None) -> None:
     """Find or fetch a data set, check every file, and say what is in it.
 
     CIFAR-10 is looked for in $NGS_DATA, then in data/; where neither has it, it is downloaded to
@@ -65,7 +71,10 @@ def data(dataset: str, download: bool) -> None:
     needs no network: ten classes of coloured shapes, generated from a fixed seed.
     """
     from ngs.train.data import load
+    from ngs.train.records import append_record, data_record
 
+    if out is not None:
+        _check_writable(out)
     found = load(dataset, download=download)
     counts = found.train.labels.bincount().tolist()
     click.echo(f"{found.name}: {found.source}")
@@ -75,6 +84,9 @@ def data(dataset: str, download: bool) -> None:
     click.echo("  std by channel   " + "  ".join(f"{x:.4f}" for x in found.std))
     named = zip(found.classes, counts, strict=True)
     click.echo("  training images by class: " + ", ".join(f"{c} {n:,}" for c, n in named))
+    if out is not None:
+        append_record(out / "records.jsonl", {"command": _command(), **data_record(found)})
+        click.echo(f"record: {out / 'records.jsonl'}")
 
 
 @ngs.command()
@@ -145,15 +157,23 @@ def train(download: bool, out: Path, **settings: Any) -> None:
     except DivergenceError as error:
         _stop(1, str(error))
     stamp = record["date"].split("+")[0].replace("-", "").replace(":", "")
-    weights = out / f"{config.dataset}-{config.model}-{stamp}.pt"
-    save_weights(network, weights)
-    command = shlex.join(["ngs", *sys.argv[1:]])
-    append_record(out / "records.jsonl", {"command": command, **record, "weights": weights.name})
+    weights = _unused(out / f"{config.dataset}-{config.model}-{stamp}.pt")
+    record = {"command": _command(), **record, "weights": weights.name}
+    try:
+        save_weights(network, weights)
+        append_record(out / "records.jsonl", record)
+    except OSError as error:
+        _stop(1, f"the run is done, but its result cannot be kept: {error}")
     _say(
         f"test accuracy {record['test']['accuracy']:.2%} on {record['images']['test']:,} images "
         f"of {config.dataset}, {record['wall_seconds']:.0f} s"
     )
     _say(f"record: {out / 'records.jsonl'}   weights: {weights}")
+
+
+def _command() -> str:
+    """Return what was typed, as it can be typed again."""
+    return shlex.join(["ngs", *sys.argv[1:]])
 
 
 def _say(line: str) -> None:
@@ -164,6 +184,12 @@ def _say(line: str) -> None:
 def _stop(code: int, line: str) -> NoReturn:
     click.echo(f"ngs: {line}", err=True)
     sys.exit(code)
+
+
+def _unused(path: Path) -> Path:
+    """Return ``path``, or its first numbered sibling that no other run has taken."""
+    siblings = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], siblings) if not p.exists())
 
 
 def _check_writable(folder: Path) -> None:

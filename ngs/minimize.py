@@ -15,7 +15,10 @@ from ngs.problems import Problem
 from ngs.schedules import Constant, Schedule
 
 DIVERGED = 1e12
-"""A gap to the minimum this many times the one at the start counts as divergence."""
+"""A gap to the minimum this many times the one at the start counts as divergence.
+
+(A start nearer to the minimum than rounding can tell counts as one rounding error away.)
+"""
 
 
 class Stop(StrEnum):
@@ -97,6 +100,8 @@ def minimize(
     point = np.array(theta, dtype=np.float64)
     if point.shape != (problem.dimension,):
         raise InputError(f"theta must have shape ({problem.dimension},), got {point.shape}")
+    if not np.isfinite(point).all():
+        raise InputError(f"theta must be finite, got {point}")
     if steps < 0:
         raise InputError(f"steps must be 0 or more, got {steps}")
     if not tolerance >= 0.0:
@@ -109,6 +114,7 @@ def minimize(
     state = start(point)
     iterates, points, norms = [point], [], []
     gaps = [problem.value(point) - problem.minimum]
+    rounding = max(np.finfo(float).eps * abs(problem.minimum), np.finfo(float).tiny)
     stop, message = Stop.BUDGET, f"stopped after the budget of {steps} steps"
     for t in range(steps):
         eta, beta = _checked(lr_at(t), momentum_at(t), t)
@@ -125,7 +131,7 @@ def minimize(
         points.append(at)
         norms.append(norm)
         gaps.append(gap)
-        if not gap <= DIVERGED * max(gaps[0], np.finfo(float).tiny):
+        if not gap <= DIVERGED * max(gaps[0], rounding):
             stop = Stop.DIVERGENCE
             message = (
                 f"diverged at step {t}: lower lr (it was {eta:g}; 2/L = {2.0 / problem.L:g})"

@@ -60,7 +60,7 @@ def quadratic(
 
     Raises:
         InputError: the spectrum is empty or has a negative or non-finite entry, or the minimiser
-            has another shape.
+            has another shape or a non-finite entry.
 
     >>> f = quadratic([1.0, 100.0])
     >>> f.value(np.ones(2)), f.kappa
@@ -75,9 +75,11 @@ def quadratic(
             f"{eigenvalues.min()} to {eigenvalues.max()}"
         )
     d = eigenvalues.size
-    center = np.zeros(d) if minimizer is None else np.asarray(minimizer, dtype=np.float64)
+    center = np.zeros(d) if minimizer is None else np.array(minimizer, dtype=np.float64)
     if center.shape != (d,):
         raise InputError(f"minimizer must have shape ({d},), got {center.shape}")
+    if not np.isfinite(center).all():
+        raise InputError(f"minimizer must be finite, got {center}")
     if rotation_seed is None:
         A = np.diag(eigenvalues)
     else:

@@ -78,7 +78,7 @@ class StronglyConvexMomentum:
     Source: Nesterov (2004), scheme (2.2.11).
 
     Raises:
-        InputError: ``kappa`` is below 1.
+        InputError: ``kappa`` is below 1 or infinite.
 
     >>> StronglyConvexMomentum(100.0)(0)
     0.8181818181818182
@@ -87,8 +87,8 @@ class StronglyConvexMomentum:
     kappa: float
 
     def __post_init__(self) -> None:
-        if not self.kappa >= 1.0:
-            raise InputError(f"kappa = L/mu must be 1 or more, got {self.kappa}")
+        if not 1.0 <= self.kappa < math.inf:
+            raise InputError(f"kappa = L/mu must be finite and 1 or more, got {self.kappa}")
 
     def __call__(self, t: int) -> float:
         """Return the coefficient, the same at every step."""

@@ -16,12 +16,12 @@ home() { pwd; .venv/bin/python --version 2>&1; }  # an environment cannot be mov
 
 if [ ! -x .venv/bin/python ] || [ ! -f .venv/home ] || ! home | cmp -s - .venv/home; then
     # PYTHON=... decides; else python3 if it will do, else the oldest supported one that runs.
-    candidates="${PYTHON:-python3}"
+    set -- "${PYTHON:-python3}"
     if [ -z "${PYTHON:-}" ]; then
-        for v in $supported; do candidates="$candidates python$v"; done
+        for v in $supported; do set -- "$@" "python$v"; done
     fi
     chosen=""
-    for candidate in $candidates; do
+    for candidate; do
         if is_supported "$(version_of "$candidate")"; then chosen="$candidate"; break; fi
     done
     if [ -z "$chosen" ]; then

@@ -12,7 +12,7 @@ from ngs.errors import InputError
 
 try:
     import torch
-    from torch.optim.optimizer import ParamsT
+    from torch.optim.optimizer import ParamsT, _default_to_fused_or_foreach
     from torch.optim.sgd import sgd as sgd_kernel
 except ImportError as error:
     raise ImportError("ngs.optim.torch needs PyTorch: pip install 'ngs[torch]'") from error
@@ -83,7 +83,10 @@ class NGS(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             _check(group)
-            for (scale, momentum), params in self._by_clock(group["params"]).items():
+        # Everything that can be refused is refused before the first parameter moves.
+        plan = [(group, self._by_clock(group["params"])) for group in self.param_groups]
+        for group, buckets in plan:
+            for (scale, momentum), params in buckets.items():
                 self._advance(params, group, scale, momentum)
         return loss
 
@@ -132,12 +135,21 @@ class NGS(torch.optim.Optimizer):
             new_scale = math.sqrt(lr * scale * momentum / next_momentum)
             kernel_momentum = momentum * scale / new_scale
             scale, dampening = new_scale, 1.0 - lr / new_scale
+        weight_decay = float(group["weight_decay"])
+        grads = [p.grad for p in params if p.grad is not None]
+        fused, foreach = _default_to_fused_or_foreach(params, differentiable=False)
+        if foreach and weight_decay == 0.0:
+            # Torch's foreach kernel adds the buffers to the gradients in place; with weight decay
+            # it makes a copy first, without one p.grad would no longer be the gradient.
+            grads = [g.clone() for g in grads]
         sgd_kernel(
             params,
-            [p.grad for p in params if p.grad is not None],
+            grads,
             list(buffers),
             has_sparse_grad=False,
-            weight_decay=float(group["weight_decay"]),
+            foreach=foreach,
+            fused=fused,
+            weight_decay=weight_decay,
             momentum=kernel_momentum,
             lr=lr,
             dampening=dampening,

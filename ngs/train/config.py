@@ -35,7 +35,7 @@ class TrainConfig:
         batch_norm: whether the network normalises its batches.
         augment: whether images are shifted by up to 4 pixels and mirrored at random.
         validation: training images held out and measured after every epoch; 0 trains on all.
-        seed: of initialisation, data order and augmentation.
+        seed: of initialisation, data order and augmentation, from 0 to 2**64 - 1.
         device: ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
         precision: ``"auto"`` takes bfloat16 on CUDA and on CPUs with AMX, else float32. The
             parameters are float32 either way.
@@ -78,7 +78,9 @@ class TrainConfig:
             raise InputError(f"momentum must lie in [0, 1), got {self.momentum}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0.0):
             raise InputError(f"weight-decay must be finite and at least 0, got {self.weight_decay}")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("validation", 0), ("seed", 0)):
+        if not 0 <= self.seed < 2**64:
+            raise InputError(f"seed must lie in 0 .. 2**64 - 1, got {self.seed}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("validation", 0)):
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
                 raise InputError(f"{option} must be {least} or more, got {getattr(self, name)}")

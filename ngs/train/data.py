@@ -5,8 +5,11 @@ It rests on torchvision for the archive's format and on :mod:`ngs.train.offline`
 
 import hashlib
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,11 @@ MIRRORS = (
 )
 """Hosts of the official archive, tried in this order; whatever arrives must match its md5."""
 
+ARCHIVE = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+PATIENCE = 20.0
+"""Seconds without a byte after which a mirror counts as silent."""
+
 FOLDER = "cifar-10-batches-py"
 
 
@@ -160,20 +167,47 @@ def check_cifar10(folder: Path) -> None:
 def _download_cifar10() -> Path:
     """Fetch and unpack the archive into the first folder of the search order."""
     root = cifar10_folders()[0]
-    was_there = root.exists()
     utils = torchvision().datasets.utils
     failures = []
-    for url in MIRRORS:
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            utils.download_and_extract_archive(url, str(root), md5=ARCHIVE_MD5)
-        except (OSError, RuntimeError, EOFError) as error:
-            failures.append(f"{url.split('/')[2]}: {error}")
-        else:
-            return root
-    if not was_there and root.is_dir() and not any(root.iterdir()):
-        root.rmdir()
+    with _tidy(root), _patience():
+        for url in MIRRORS:
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                utils.download_and_extract_archive(
+                    url, str(root), filename=ARCHIVE, md5=ARCHIVE_MD5
+                )
+            except (OSError, HTTPException, RuntimeError, EOFError) as error:
+                why = " ".join(str(error).split()) or type(error).__name__
+                failures.append(f"{url.split('/')[2]}: {why}")
+            else:
+                return root
     raise InputError(_nowhere("; ".join(failures)))
+
+
+@contextmanager
+def _tidy(root: Path) -> Iterator[None]:
+    """Leave neither part of an archive nor an empty folder behind that was not there before."""
+    utils = torchvision().datasets.utils
+    new = [path for path in (root / ARCHIVE, root, *root.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in new:
+            if path.is_file() and not utils.check_integrity(str(path), ARCHIVE_MD5):
+                path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Let a silent host fail after a while; torchvision would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _nowhere(why: str) -> str:

@@ -4,6 +4,7 @@ It rests on the data, models and augmentation beside it, on :mod:`ngs.optim.torc
 :mod:`ngs.schedules`.
 """
 
+import io
 import math
 import os
 import time
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -28,10 +30,12 @@ from ngs.train.memory import keep_freed_memory
 from ngs.train.records import Record, has_amx, provenance
 
 EVALUATION_BATCH = 500
+SHOW_EVERY = 0.5
+"""Seconds between two looks at the loss for the progress bar; on a GPU each look waits for it."""
 
 
 class DivergenceError(RuntimeError):
-    """The training loss became infinite or NaN; the message says where and what to lower."""
+    """A loss became infinite or NaN; the message says where and what to lower."""
 
 
 @dataclass
@@ -71,7 +75,7 @@ def train(
 
     Raises:
         InputError: the data cannot be had, or do not fit the configuration.
-        DivergenceError: the loss became infinite or NaN.
+        DivergenceError: a loss, in training or on held-out images, became infinite or NaN.
     """
     say = say or (lambda line: None)
     clock = Clock()
@@ -160,9 +164,9 @@ class Run:
         """Pass once over the training images; return the row for the record."""
         begin = time.perf_counter()
         self.model.train()
-        loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        loss_sum = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
-        seen = 0
+        seen, shown = 0, begin
         source = batches(
             self.data.train,
             self.config.batch_size,
@@ -182,18 +186,16 @@ class Run:
                 loss_sum += loss * count
                 right += correct
                 seen += count
-            if not bar.disable:
+            now = time.perf_counter()
+            if not bar.disable and now - shown > SHOW_EVERY:
+                shown = now
                 bar.set_postfix_str(
                     f"epoch {number}, loss {float(loss_sum) / seen:.3f}, accuracy "
-                    f"{int(right) / seen:.1%}, {seen / (time.perf_counter() - begin):.0f} images/s"
+                    f"{int(right) / seen:.1%}, {seen / (now - begin):.0f} images/s"
                 )
             bar.update()
         mean_loss = float(loss_sum) / seen
-        if not math.isfinite(mean_loss):
-            raise DivergenceError(
-                f"the training loss became {mean_loss} in epoch {number}: lower --lr "
-                f"(it was {self.config.lr:g}), or keep batch normalisation on"
-            )
+        self._check_finite(mean_loss, f"the training loss became {mean_loss} in epoch {number}")
         row: Record = {
             "epoch": number,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -239,12 +241,21 @@ class Run:
                 loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
                 cells = labels * classes + scores.argmax(1)
                 confusion += torch.bincount(cells, minlength=classes * classes)
+            # The last step's damage shows here first: its loss was taken before it.
+            done = math.ceil(self.step / self.steps_per_epoch)
+            self._check_finite(loss, f"the loss on held-out images is {loss} after epoch {done}")
             matrix = confusion.view(classes, classes)
             return {
                 "loss": round(loss / len(split), 5),
                 "accuracy": round(int(matrix.diagonal().sum()) / len(split), 5),
                 "confusion": matrix.tolist(),
             }
+
+    def _check_finite(self, loss: float, what: str) -> None:
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"{what}: lower --lr (it was {self.config.lr:g}), or keep batch normalisation on"
+            )
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -304,9 +315,14 @@ def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    part = f"{os.fspath(path)}.part"
-    torch.save(model.state_dict(), part)
-    os.replace(part, path)  # noqa: PTH105
+    content = io.BytesIO()  # torch's own writer would report a full disk as a RuntimeError
+    torch.save(model.state_dict(), content)
+    part = Path(f"{os.fspath(path)}.part")
+    try:
+        part.write_bytes(content.getbuffer())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _to(split: Split, device: torch.device) -> Split:

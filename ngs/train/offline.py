@@ -92,7 +92,7 @@ def _distances(u: Floats, v: Floats):  # type: ignore[no-untyped-def]
         return np.abs(np.maximum(np.abs(u[i]), np.abs(v[i])) - 0.65) - 0.18
 
     def triangle(i: NDArray[np.bool_]) -> Floats:
-        slope = 0.5 * np.sqrt(3.0)
+        slope: float = 0.5 * np.sqrt(3.0)
         return np.maximum(slope * np.abs(u[i]) - 0.5 * v[i], v[i]) - 0.45
 
     def cross(i: NDArray[np.bool_]) -> Floats:
@@ -110,7 +110,7 @@ def _distances(u: Floats, v: Floats):  # type: ignore[no-untyped-def]
         return np.maximum(np.maximum(np.abs(u[i]), np.abs(v[i])) - 0.9, stripe)
 
     def checks(i: NDArray[np.bool_]) -> Floats:
-        product = -np.minimum(np.abs(u[i]), np.abs(v[i])) * np.sign(u[i] * v[i])
+        product: Floats = -np.minimum(np.abs(u[i]), np.abs(v[i])) * np.sign(u[i] * v[i])
         return np.maximum(np.maximum(np.abs(u[i]), np.abs(v[i])) - 0.85, product)
 
     yield from (disc, ring, crescent, square, frame, triangle, cross, star, bars, checks)

@@ -3,6 +3,7 @@
 It rests on the standard library, and on torch for the versions and the device.
 """
 
+import errno
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from ngs.errors import InputError
+from ngs.train.data import Dataset
 
 Record = dict[str, Any]
 
@@ -34,6 +36,22 @@ def provenance(device: torch.device) -> Record:
     }
 
 
+def data_record(data: Dataset) -> Record:
+    """Return what a data set holds: images by class in each part, mean and deviation by channel."""
+    return {
+        "kind": "data",
+        "dataset": data.name,
+        **provenance(torch.device("cpu")),
+        "classes": list(data.classes),
+        "images": {
+            part: torch.bincount(split.labels, minlength=len(data.classes)).tolist()
+            for part, split in (("train", data.train), ("test", data.test))
+        },
+        "mean": [round(x, 6) for x in data.mean],
+        "std": [round(x, 6) for x in data.std],
+    }
+
+
 def append_record(path: Path, record: Record) -> None:
     """Append one record in one write, so that no reader or crash ever sees half of it.
 
@@ -44,7 +62,11 @@ def append_record(path: Path, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, line)
+        before = os.fstat(descriptor).st_size
+        written = os.write(descriptor, line)
+        if written != len(line):  # a full disk: take the half line back
+            os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -59,7 +81,7 @@ def read_records(path: Path) -> list[Record]:
     if not path.is_file():
         raise InputError(f"{path} is not a file of records")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             record = json.loads(line)
         except ValueError as error:
