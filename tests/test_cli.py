@@ -1,0 +1,521 @@
+"""Claims about the command ``ngs``: what it prints, writes and returns, and that whatever cannot be
+used ends with one line on standard error, exit code 2 and nothing written or lost.
+"""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import pytest
+import torch
+from made_up_cifar10 import take_for_official, truncate, unpack, work_where_no_data_are
+
+import ngs
+from ngs import cli
+from ngs.train import data, loop, models, offline
+from ngs.train.config import TrainConfig
+from ngs.train.records import read_records
+from ngs.train.vision import torchvision
+
+IN_A_PROCESS = [sys.executable, "-c", "from ngs.cli import main; main()"]
+EARLIER = b'{"kind": "train", "from": "an earlier run"}\n'
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command inside this process, as if typed."""
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["ngs", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return Result(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """120 training and 40 test images, and a network of width 4: a run takes a moment."""
+    images, labels = offline.generate(160, seed=3)
+    parts = (images[:120], labels[:120], images[120:], labels[120:])
+    monkeypatch.setattr(offline, "train_and_test", lambda: parts)
+    monkeypatch.setitem(models.MODELS, "convnet-narrow", lambda norm: models.ConvNet(4, norm))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder of results that holds an earlier record and earlier weights."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    (folder / "records.jsonl").write_bytes(EARLIER)
+    (folder / "earlier.pt").write_bytes(b"weights")
+    return folder
+
+
+def is_untouched(folder: Path) -> bool:
+    found = {p.name: p.read_bytes() for p in folder.iterdir()}
+    return found == {"records.jsonl": EARLIER, "earlier.pt": b"weights"}
+
+
+def is_one_line(text: str) -> bool:
+    return text.startswith("ngs: ") and text.endswith("\n") and text.count("\n") == 1
+
+
+QUICK = ("--epochs", "1", "--batch-size", "40", "--device", "cpu", "--precision", "float32")
+
+
+# What cannot be used ----------------------------------------------------------------------------
+
+REFUSED = {
+    "unknown command": (["trian"], ["trian", "ngs --help"]),
+    "unknown option": (["train", "--rate", "1"], ["--rate", "ngs train --help"]),
+    "option without its value": (["train", "--lr"], ["--lr", "requires an argument"]),
+    "superfluous argument": (["train", "now"], ["now", "ngs train --help"]),
+    "unknown model": (["train", "--model", "resnet"], ["model", "convnet-narrow", "'resnet'"]),
+    "unknown data set": (["train", "--dataset", "mnist"], ["dataset", "offline", "'mnist'"]),
+    "unknown optimizer": (["train", "--optimizer", "adam"], ["optimizer", "sgd", "'adam'"]),
+    "unknown device": (["train", "--device", "tpu"], ["device", "cpu", "'tpu'"]),
+    "negative lr": (["train", "--lr", "-0.1"], ["lr", "above 0", "-0.1"]),
+    "lr not a number": (["train", "--lr", "fast"], ["--lr", "'fast'"]),
+    "lr is nan": (["train", "--lr", "nan"], ["lr", "finite", "nan"]),
+    "momentum 1": (["train", "--momentum", "1.0"], ["momentum", "[0, 1)", "1.0"]),
+    "negative weight decay": (["train", "--weight-decay", "-1"], ["weight-decay", "-1.0"]),
+    "no epochs": (["train", "--epochs", "0"], ["epochs", "1 or more", "got 0"]),
+    "half an epoch": (["train", "--epochs", "0.5"], ["--epochs", "'0.5'"]),
+    "empty batch": (["train", "--batch-size", "0"], ["batch-size", "1 or more", "got 0"]),
+    "batch larger than the data": (
+        ["train", "--batch-size", "121"],
+        ["batch-size", "at most the 120 training images", "got 121"],
+    ),
+    "nothing left to train on": (
+        ["train", "--validation", "120"],
+        ["validation", "0 .. 119", "got 120"],
+    ),
+    "seed too large": (["train", "--seed", str(2**64)], ["seed", "2**64 - 1", str(2**64)]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_used_ends_in_one_line_and_code_2(
+    name: str, call: Call, few: None, out: Path
+) -> None:
+    typed, parts = REFUSED[name]
+    if typed[0] == "train":
+        typed = [typed[0], "--out", str(out), *typed[1:]]
+    result = call(*typed)
+    assert result.code == 2
+    assert is_one_line(result.err)
+    assert result.out == ""
+    for part in parts:
+        assert part in result.err
+    assert is_untouched(out)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(
+    name: str, call: Call, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    result = call("train", "--device", name, "--out", str(out))
+    assert result.code == 2
+    assert result.err == f"ngs: device {name} is not available here; available: auto, cpu\n"
+    assert result.out == ""
+    assert is_untouched(out)
+
+
+@pytest.mark.parametrize("command", ["data", "train"])
+@pytest.mark.parametrize("below", ["", "sub/folder"])
+def test_an_out_folder_that_cannot_be_written_is_refused_before_the_work(
+    command: str, below: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*args: Any, **kwargs: Any) -> NoReturn:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(loop, "load", loaded)
+    monkeypatch.setattr(data, "load", loaded)
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    result = call(command, "--out", str(file / below))
+    assert result.code == 2
+    assert is_one_line(result.err)
+    for part in ("cannot write", str(file / below), "--out"):
+        assert part in result.err
+    assert result.out == ""
+    assert file.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("command", ["data", "train"])
+def test_a_truncated_cifar10_is_refused(
+    command: str, call: Call, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    work_where_no_data_are(monkeypatch, tmp_path / "work")
+    files = take_for_official(monkeypatch)
+    victim = unpack(files, tmp_path / "cifar") / "data_batch_2"
+    victim.write_bytes(truncate(files["data_batch_2"]))
+    monkeypatch.setenv("NGS_DATA", str(tmp_path / "cifar"))
+    result = call(command, "--dataset", "cifar10", "--out", str(out))
+    assert result.code == 2
+    assert is_one_line(result.err)
+    assert f"{victim} is damaged" in result.err
+    assert "delete the folder" in result.err
+    assert result.out == ""
+    assert is_untouched(out)
+    assert victim.read_bytes() == truncate(files["data_batch_2"])
+
+
+@pytest.mark.parametrize("command", ["data", "train"])
+@pytest.mark.parametrize("leave", ["--download", "--no-download"])
+def test_cifar10_without_data_and_network_names_the_offline_data_set(
+    command: str,
+    leave: str,
+    call: Call,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def no_network(*args: Any, **kwargs: Any) -> NoReturn:
+        raise urllib.error.URLError("Temporary failure in name resolution")
+
+    work_where_no_data_are(monkeypatch, tmp_path / "work")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("NGS_DATA", str(tmp_path / "mine"))
+    utils = torchvision().datasets.utils
+    monkeypatch.setattr(utils, "download_and_extract_archive", no_network)
+    result = call(command, "--dataset", "cifar10", leave, "--out", str(out))
+    assert result.code == 2
+    assert is_one_line(result.err)
+    why = "name resolution" if leave == "--download" else "not allowed"
+    for part in (str(tmp_path / "mine"), why, "NGS_DATA", "--dataset offline"):
+        assert part in result.err
+    assert result.out == ""
+    assert is_untouched(out)
+    assert list(Path().iterdir()) == list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_missing_torch_is_named_with_the_way_to_install_it(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from ngs.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--out", tmp_path / "runs"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert is_one_line(done.stderr)
+    assert "pip install 'ngs[" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# What fails on the way --------------------------------------------------------------------------
+
+
+def test_divergence_ends_in_one_line_and_code_1_without_weights(
+    call: Call, few: None, out: Path
+) -> None:
+    result = call(
+        "train", *QUICK, "--lr", "1e6", "--no-batch-norm", "--schedule", "constant",
+        "--out", str(out),
+    )  # fmt: skip
+    assert result.code == 1
+    assert is_one_line(result.err)
+    assert "epoch 1" in result.err
+    assert "--lr" in result.err
+    assert "test accuracy" not in result.out
+    assert is_untouched(out)
+
+
+def test_divergence_in_the_last_step_is_no_result_either(call: Call, few: None, out: Path) -> None:
+    result = call(
+        "train", *QUICK, "--batch-size", "120", "--lr", "1e30", "--no-batch-norm",
+        "--out", str(out),
+    )  # fmt: skip
+    assert result.code == 1
+    assert is_one_line(result.err)
+    assert "--lr" in result.err
+    assert is_untouched(out)
+
+
+def test_ctrl_c_ends_in_one_line_and_code_130(
+    call: Call, few: None, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def interrupted(self: loop.Run, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        steps.append(1)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return torch.ones(()), torch.ones((), dtype=torch.int64)
+
+    monkeypatch.setattr(loop.Run, "train_step", interrupted)
+    result = call("train", *QUICK, "--out", str(out))
+    assert result.code == 130
+    # A blank line first: on a terminal it ends the line on which ^C was echoed.
+    assert result.err.lstrip("\n") == "ngs: interrupted; nothing was recorded\n"
+    assert is_untouched(out)
+
+
+def test_a_real_interrupt_signal_in_mid_run_does_the_same(out: Path) -> None:
+    few = "from ngs.train import offline; offline.TRAIN, offline.TEST = 200, 50; "
+    typed = ["train", "--epochs", "1000", "--device", "cpu", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", few + IN_A_PROCESS[-1], *typed],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As started from a terminal, whatever this test was started from.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert process.stdout is not None
+        assert any(line.startswith("device:") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert err.lstrip("\n") == "ngs: interrupted; nothing was recorded\n"
+    assert is_untouched(out)
+
+
+@pytest.mark.parametrize("victim", ["write_bytes", "replace"])
+def test_a_full_disk_ends_in_one_line_and_code_1(
+    victim: str, call: Call, few: None, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, victim, full)
+    result = call("train", *QUICK, "--out", str(out))
+    assert result.code == 1
+    assert is_one_line(result.err)
+    assert "No space left on device" in result.err
+    assert is_untouched(out)
+
+
+# What works -------------------------------------------------------------------------------------
+
+OPTIONS = [f"--{field.name.replace('_', '-')}" for field in fields(TrainConfig)]
+
+
+def test_ngs_alone_lists_its_commands(call: Call) -> None:
+    result = call()
+    assert result.err == ""
+    for part in ("Usage: ngs", "data", "train", "--help", "--version"):
+        assert part in result.out
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_ngs_lists_its_commands(flag: str, call: Call) -> None:
+    result = call(flag)
+    assert (result.code, result.err) == (0, "")
+    for name in cli.ngs.commands:
+        assert f"\n  {name} " in result.out
+
+
+def test_version_is_that_of_the_package(call: Call) -> None:
+    result = call("--version")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"ngs, version {ngs.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("data", ["--dataset", "--download", "--no-download", "--out", "--help"]),
+        ("train", [*OPTIONS, "--no-augment", "--no-batch-norm", "--no-download", "--out"]),
+    ],
+)
+def test_help_names_every_option_and_describes_it(
+    command: str, options: list[str], call: Call
+) -> None:
+    result = call(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    words = result.out.replace("/", " ").replace(",", " ").split()
+    for option in options:
+        assert option in words
+    for parameter in cli.ngs.commands[command].params:
+        assert isinstance(parameter, click.Option)
+        assert parameter.help, parameter.name
+        assert set(parameter.opts) <= set(words)
+
+
+def test_every_setting_of_a_run_can_be_typed_and_has_one_default() -> None:
+    settings = {p.name: p.default for p in cli.train.params}
+    for field in fields(TrainConfig):
+        assert settings[field.name] == field.default
+
+
+def test_help_of_train_gives_an_example_that_can_be_typed(call: Call) -> None:
+    lines = [line.strip() for line in call("train", "--help").out.splitlines()]
+    (example,) = [shlex.split(line) for line in lines if line.startswith("ngs train")]
+    context = cli.train.make_context("train", example[2:])
+    context.params.pop("download")
+    context.params.pop("out")
+    assert TrainConfig(**context.params).dataset == "cifar10"
+
+
+def test_help_loads_no_torch() -> None:
+    code = (
+        "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules));"
+        "from ngs.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.endswith("\nFalse\n")
+
+
+def test_data_says_what_the_offline_set_holds(call: Call, few: None) -> None:
+    result = call("data")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0].startswith("offline: generated by ngs")
+    assert lines[1].split() == ["training", "images", "120"]
+    assert lines[2].split() == ["test", "images", "40"]
+    assert len(lines[3].split()) == len(lines[4].split()) == 6
+    assert all(name in lines[5] for name in offline.CLASSES)
+
+
+def test_data_writes_nothing_unless_asked(
+    call: Call, few: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call("data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_finds_cifar10_and_records_what_it_holds(
+    call: Call, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    work_where_no_data_are(monkeypatch, tmp_path / "work")
+    unpack(take_for_official(monkeypatch), tmp_path / "cifar")
+    monkeypatch.setenv("NGS_DATA", str(tmp_path / "cifar"))
+    typed = ["data", "--dataset", "cifar10", "--no-download", "--out", str(out)]
+    result = call(*typed)
+    assert (result.code, result.err) == (0, "")
+    assert str(tmp_path / "cifar") in result.out
+    assert "airplane 2, automobile 2" in result.out
+    earlier, record = read_records(out / "records.jsonl")
+    assert earlier == json.loads(EARLIER)
+    assert (record["kind"], record["dataset"]) == ("data", "cifar10")
+    assert shlex.split(record["command"]) == ["ngs", *typed]
+    assert record["images"] == {"train": [2] * 10, "test": [1] * 10}
+    assert record["classes"][:2] == ["airplane", "automobile"]
+    found = data.load("cifar10", download=False)
+    assert record["mean"] == pytest.approx(found.mean, abs=1e-6)
+    assert record["std"] == pytest.approx(found.std, abs=1e-6)
+
+
+def test_cifar10_is_trained_on_under_its_own_name(
+    call: Call, few: None, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    work_where_no_data_are(monkeypatch, tmp_path / "work")
+    unpack(take_for_official(monkeypatch), Path("data"))
+    result = call("train", *QUICK, "--batch-size", "10", "--dataset", "cifar10", "--out", str(out))
+    assert (result.code, result.err) == (0, "")
+    _, record = read_records(out / "records.jsonl")
+    assert record["config"]["dataset"] == "cifar10"
+    assert record["weights"].startswith("cifar10-")
+    assert record["images"] == {"train": 20, "validation": 0, "test": 10}
+    assert "10 images of cifar10" in result.out
+
+
+def test_every_typed_setting_reaches_the_run(
+    call: Call, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(config: TrainConfig, *, download: bool, say: Any) -> NoReturn:
+        seen.append((config, download))
+        raise loop.DivergenceError("stopped here")
+
+    monkeypatch.setattr(loop, "train", run)
+    call(
+        "train", "--dataset", "cifar10", "--model", "convnet", "--epochs", "3",
+        "--batch-size", "7", "--optimizer", "sgd", "--lr", "0.3", "--momentum", "0.8",
+        "--weight-decay", "0.01", "--schedule", "constant", "--no-batch-norm", "--no-augment",
+        "--validation", "11", "--seed", "5", "--device", "cpu", "--precision", "bfloat16",
+        "--no-download", "--out", str(out),
+    )  # fmt: skip
+    typed = TrainConfig(
+        dataset="cifar10", model="convnet", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
+        momentum=0.8, weight_decay=0.01, schedule="constant", batch_norm=False, augment=False,
+        validation=11, seed=5, device="cpu", precision="bfloat16",
+    )  # fmt: skip
+    assert seen == [(typed, False)]
+    for field in fields(TrainConfig):
+        assert getattr(typed, field.name) != field.default, "the test types another value"
+
+
+def test_two_runs_in_one_second_keep_both_weights(
+    call: Call, few: None, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provenance = loop.provenance
+    same = {"date": "2026-01-02T03:04:05+00:00"}
+    monkeypatch.setattr(loop, "provenance", lambda device: {**provenance(device), **same})
+    for seed in ("0", "1", "2"):
+        assert call("train", *QUICK, "--seed", seed, "--out", str(out)).code == 0
+    earlier, *found = read_records(out / "records.jsonl")
+    assert earlier == json.loads(EARLIER)
+    names = [record["weights"] for record in found]
+    stem = "offline-convnet-narrow-20260102T030405"
+    assert names == [f"{stem}.pt", f"{stem}-2.pt", f"{stem}-3.pt"]
+    first = [next(iter(torch.load(out / n, weights_only=True).values())) for n in names]
+    assert not torch.equal(first[0], first[1])
+    assert (out / "records.jsonl").read_bytes().startswith(EARLIER)
+
+
+def test_the_saved_weights_are_those_that_were_tested(
+    call: Call, few: None, tmp_path: Path
+) -> None:
+    result = call("train", *QUICK, "--out", str(tmp_path / "new" / "runs"))
+    assert (result.code, result.err) == (0, "")
+    (record,) = read_records(tmp_path / "new" / "runs" / "records.jsonl")
+    network = models.build("convnet-narrow")
+    path = tmp_path / "new" / "runs" / record["weights"]
+    network.load_state_dict(torch.load(path, weights_only=True))
+    config = TrainConfig(**record["config"])
+    run = loop.Run(
+        config, data.load("offline"), network, torch.device("cpu"), torch.float32, loop.Clock()
+    )
+    assert run.evaluate(run.data.test) == record["test"]
+    assert f"test accuracy {record['test']['accuracy']:.2%} on 40 images of offline" in result.out
+
+
+def test_a_real_run_in_its_own_process_records_what_was_typed(tmp_path: Path) -> None:
+    typed = [
+        "train", "--epochs", "1", "--batch-size", "500", "--validation", "4500", "--seed", "3",
+        "--device", "cpu", "--precision", "float32", "--out", "my runs",
+    ]  # fmt: skip
+    done = subprocess.run([*IN_A_PROCESS, *typed], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    (record,) = read_records(tmp_path / "my runs" / "records.jsonl")
+    assert shlex.split(record["command"]) == ["ngs", *typed]
+    assert record["config"]["seed"] == 3
+    assert record["images"] == {"train": 500, "validation": 4500, "test": 1000}
+    files = sorted(p.name for p in (tmp_path / "my runs").iterdir())
+    assert files == sorted(["records.jsonl", record["weights"]])
+    assert record["weights"].startswith("offline-convnet-narrow-")
+    assert "1,000 images of offline" in done.stdout

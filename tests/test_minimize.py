@@ -1,0 +1,260 @@
+"""The loop: why it stops, what its history holds, that it follows schedules by index, what it
+refuses, and that the classical rates hold on random quadratics.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ngs.errors import InputError
+from ngs.methods import METHODS, gradient_descent, heavy_ball, nesterov, start
+from ngs.minimize import DIVERGED, Stop, minimize
+from ngs.problems import Problem, quadratic, worst_function
+from ngs.schedules import Constant, NesterovMomentum, StronglyConvexMomentum, nesterov_lambda
+
+PROPERTY = settings(max_examples=200, deadline=None, derandomize=True)
+BOWL = quadratic([1.0, 4.0], minimizer=[1.0, -1.0])
+FAR = np.array([5.0, 3.0])
+
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+
+
+def momentum_for(method, value):
+    return {"momentum": value} if method.uses_momentum else {}
+
+
+@every_method
+def test_a_run_stops_before_the_first_step_whose_gradient_is_within_the_tolerance(method):
+    run = minimize(method, BOWL, FAR, lr=0.2, **momentum_for(method, 0.5), tolerance=1e-3)
+    assert run.stop is Stop.TOLERANCE
+    assert 0 < run.steps < 1000
+    assert (run.grad_norms > 1e-3).all()
+    assert f"step {run.steps} " in run.message
+    assert "0.001" in run.message
+    longer = minimize(method, BOWL, FAR, lr=0.2, **momentum_for(method, 0.5), steps=run.steps + 1)
+    assert longer.grad_norms[-1] <= 1e-3
+    np.testing.assert_array_equal(longer.iterates[:-1], run.iterates)
+
+
+def test_a_start_at_the_minimizer_takes_no_step():
+    run = minimize(nesterov, BOWL, BOWL.minimizer, lr=0.2, momentum=0.5)
+    assert (run.stop, run.steps) == (Stop.TOLERANCE, 0)
+    np.testing.assert_array_equal(run.theta, BOWL.minimizer)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_a_run_spends_its_budget_and_no_more(steps):
+    run = minimize(nesterov, BOWL, FAR, lr=0.01, momentum=0.5, steps=steps)
+    assert run.stop is Stop.BUDGET
+    assert run.steps == steps
+    assert f"budget of {steps} steps" in run.message
+
+
+@pytest.mark.parametrize(
+    ("method", "momentum", "advice"),
+    [
+        (gradient_descent, 0.0, "lower lr (it was 1.5; 2/L = 0.5)"),
+        (heavy_ball, 0.25, "lower lr (it was 1.5; 2/L = 0.5) or momentum (it was 0.25)"),
+        (nesterov, 0.25, "lower lr (it was 1.5; 2/L = 0.5) or momentum (it was 0.25)"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_divergence_names_the_step_and_what_to_lower(method, momentum, advice):
+    run = minimize(method, BOWL, FAR, lr=1.5, momentum=momentum)
+    assert run.stop is Stop.DIVERGENCE
+    assert run.message == f"diverged at step {run.steps - 1}: {advice}"
+    assert run.gaps[-1] > DIVERGED * run.gaps[0]
+    assert (run.gaps[:-1] <= DIVERGED * run.gaps[0]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_no_number_or_infinite_counts_as_divergence(value):
+    cliff = replace(BOWL, value=lambda theta: 1.0 if theta[0] > 3.0 else value)
+    run = minimize(gradient_descent, cliff, FAR, lr=0.2, steps=50)
+    assert run.stop is Stop.DIVERGENCE
+    assert run.iterates[-2][0] > 3.0 >= run.theta[0]
+
+
+@pytest.mark.parametrize("dimension", [9, 20, 38])
+def test_rounding_around_the_minimum_is_no_divergence(dimension):
+    problem = worst_function(dimension)
+    for seed in range(20):
+        noise = 1e-9 * np.random.default_rng(seed).normal(size=dimension)
+        run = minimize(gradient_descent, problem, problem.minimizer + noise, lr=1.0, steps=50)
+        assert run.stop is not Stop.DIVERGENCE
+
+
+def test_a_start_at_the_minimum_does_not_hide_a_true_divergence():
+    problem = worst_function(9)
+    noise = 1e-9 * np.random.default_rng(0).normal(size=9)
+    run = minimize(gradient_descent, problem, problem.minimizer + noise, lr=5.0)
+    assert run.stop is Stop.DIVERGENCE
+
+
+@every_method
+@pytest.mark.parametrize("steps", [0, 1, 12])
+def test_history_has_the_promised_shapes(method, steps):
+    run = minimize(
+        method, worst_function(3), np.ones(3), lr=0.1, **momentum_for(method, 0.5), steps=steps
+    )
+    assert run.iterates.shape == (steps + 1, 3)
+    assert run.gradient_points.shape == (steps, 3)
+    assert run.gaps.shape == (steps + 1,)
+    assert run.grad_norms.shape == (steps,)
+    assert run.iterates.dtype == run.gradient_points.dtype == np.float64
+
+
+@every_method
+def test_history_holds_what_the_method_does_by_hand(method):
+    run = minimize(method, BOWL, FAR, lr=0.15, **momentum_for(method, 0.5), steps=30)
+    state = start(FAR)
+    for t in range(30):
+        np.testing.assert_array_equal(run.iterates[t], state.theta)
+        assert run.gaps[t] == BOWL.value(state.theta) - BOWL.minimum
+        point = method.gradient_point(state, 0.5)
+        np.testing.assert_array_equal(run.gradient_points[t], point)
+        assert run.grad_norms[t] == np.linalg.norm(BOWL.grad(point))
+        state = method.step(state, BOWL.grad(point), 0.15, 0.5)
+    np.testing.assert_array_equal(run.theta, state.theta)
+    np.testing.assert_array_equal(run.theta, run.iterates[-1])
+
+
+def test_gaps_are_measured_from_the_minimum_of_the_problem():
+    problem = worst_function(5)
+    run = minimize(gradient_descent, problem, problem.minimizer, lr=0.1, steps=0)
+    assert run.gaps[0] == pytest.approx(0.0, abs=1e-15)
+    assert problem.minimum < -0.1
+
+
+def test_the_callers_array_is_not_changed_and_may_be_a_list():
+    theta = FAR.copy()
+    by_array = minimize(nesterov, BOWL, theta, lr=0.1, momentum=0.5, steps=5)
+    by_list = minimize(nesterov, BOWL, [5, 3], lr=0.1, momentum=0.5, steps=5)
+    np.testing.assert_array_equal(theta, FAR)
+    theta += 1.0
+    np.testing.assert_array_equal(by_array.iterates, by_list.iterates)
+
+
+def test_schedules_are_asked_for_each_step_by_its_index():
+    asked: list[int] = []
+
+    def lr(t: int) -> float:
+        asked.append(t)
+        return 0.1 / (t + 1)
+
+    run = minimize(nesterov, BOWL, FAR, lr=lr, momentum=NesterovMomentum(), steps=9)
+    assert asked == list(range(9))
+    state = start(FAR)
+    for t in range(9):
+        beta = NesterovMomentum()(t)
+        grad = BOWL.grad(nesterov.gradient_point(state, beta))
+        state = nesterov.step(state, grad, 0.1 / (t + 1), beta)
+    np.testing.assert_array_equal(run.theta, state.theta)
+
+
+def test_a_number_and_a_constant_schedule_are_the_same():
+    by_number = minimize(nesterov, BOWL, FAR, lr=0.1, momentum=0.5, steps=20)
+    by_schedule = minimize(nesterov, BOWL, FAR, lr=Constant(0.1), momentum=Constant(0.5), steps=20)
+    np.testing.assert_array_equal(by_number.iterates, by_schedule.iterates)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"theta": [1.0]}, r"theta must have shape \(2,\), got \(1,\)"),
+        ({"theta": 1.0}, r"got \(\)"),
+        ({"theta": [1.0, np.nan]}, "theta must be finite, got .*nan"),
+        ({"theta": [np.inf, 1.0]}, "theta must be finite, got .*inf"),
+        ({"lr": -0.1}, "lr must be finite and at least 0, got -0.1 at step 0"),
+        ({"lr": np.nan}, "got nan at step 0"),
+        ({"lr": np.inf}, "got inf at step 0"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0 at step 0"),
+        ({"momentum": -0.5}, "got -0.5 at step 0"),
+        ({"momentum": np.nan}, "got nan at step 0"),
+        ({"lr": lambda t: 0.1 if t < 3 else -2.0}, "got -2.0 at step 3"),
+        ({"momentum": lambda t: 0.9 + 0.05 * t}, "got 1.0 at step 2"),
+        ({"steps": -1}, "steps must be 0 or more, got -1"),
+        ({"tolerance": -1e-6}, "tolerance must be at least 0, got -1e-06"),
+        ({"tolerance": np.nan}, "got nan"),
+    ],
+)
+def test_a_bad_input_is_refused_with_what_was_given(change, message):
+    arguments = {"theta": FAR, "lr": 0.1, "momentum": 0.5} | change
+    with pytest.raises(InputError, match=message):
+        minimize(nesterov, BOWL, **arguments)
+
+
+@pytest.mark.parametrize("momentum", [0.9, NesterovMomentum()], ids=repr)
+def test_gradient_descent_refuses_momentum(momentum):
+    with pytest.raises(InputError, match=r"gradient_descent has no momentum: leave it out, got"):
+        minimize(gradient_descent, BOWL, FAR, lr=0.1, momentum=momentum)
+
+
+@st.composite
+def quadratics_with_a_start(draw, least=0.0) -> tuple[Problem, np.ndarray, float]:
+    """A random quadratic, a random start and its distance R to the minimiser."""
+    dimension = draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    top = 10.0 ** draw(st.floats(-3.0, 3.0))
+    # Eigenvalues spread over up to eight decades: rates are hard to meet where curvature is small.
+    spectrum = top * np.maximum(10.0 ** rng.uniform(-8.0, 0.0, size=dimension), least)
+    spectrum[0] = top
+    center = rng.normal(size=dimension)
+    problem = quadratic(spectrum, minimizer=center, rotation_seed=draw(st.integers(0, 100)))
+    theta = center + rng.normal(size=dimension) * 10.0 ** draw(st.floats(-2.0, 2.0))
+    return problem, theta, float(np.linalg.norm(theta - center))
+
+
+def assert_within(gaps: np.ndarray, bounds: np.ndarray) -> None:
+    """Compare with room for rounding: relative to the bound, and to the first bound's size."""
+    assert (gaps <= bounds * (1.0 + 1e-9) + 1e-13 * bounds[0]).all()
+
+
+@PROPERTY
+@given(quadratics_with_a_start())
+def test_gradient_descent_keeps_its_rate(case):
+    problem, theta, R = case
+    gaps = minimize(gradient_descent, problem, theta, lr=1.0 / problem.L, steps=60).gaps
+    k = np.arange(len(gaps))
+    assert_within(gaps, problem.L * R**2 / (4.0 * k + 2.0))
+
+
+@PROPERTY
+@given(quadratics_with_a_start())
+def test_nesterov_keeps_its_rate_under_nesterovs_sequence(case):
+    problem, theta, R = case
+    run = minimize(
+        nesterov, problem, theta, lr=1.0 / problem.L, momentum=NesterovMomentum(), steps=60
+    )
+    lam = np.array([nesterov_lambda(k) for k in range(1, len(run.gaps))])
+    bounds = problem.L * R**2 / (2.0 * lam**2)
+    assert_within(run.gaps[1:], bounds)
+    assert (bounds <= 2.0 * problem.L * R**2 / np.arange(2, len(lam) + 2) ** 2).all()
+
+
+@PROPERTY
+@given(quadratics_with_a_start(least=1e-5))
+def test_nesterov_keeps_its_linear_rate_when_strongly_convex(case):
+    problem, theta, R = case
+    run = minimize(
+        nesterov,
+        problem,
+        theta,
+        lr=1.0 / problem.L,
+        momentum=StronglyConvexMomentum(problem.kappa),
+        steps=100,
+    )
+    k = np.arange(len(run.gaps))
+    rate = 1.0 - 1.0 / np.sqrt(problem.kappa)
+    assert_within(run.gaps, rate**k * 0.5 * (problem.L + problem.mu) * R**2)
+
+
+def test_the_rate_of_gradient_descent_is_not_kept_by_a_slower_one():
+    # The bound is tight enough on this line for a tenth of the step size to break it.
+    problem = quadratic([1.0])
+    run = minimize(gradient_descent, problem, [1.0], lr=0.1, steps=20)
+    assert run.gaps[20] < 1.0 / (4 * 20 + 2)
+    assert run.gaps[5] > 1.0 / (4 * 5 + 2)

@@ -1,0 +1,135 @@
+"""Claims about the networks: what they are made of, and that the quick convolution is one."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ngs.errors import InputError
+from ngs.train.models import MODELS, Conv3x3, ConvNet, build, parameter_count
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 3), (4, 4), (8, 8)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_conv3x3_equals_torchs_convolution_forward_and_backward(
+    bias: bool, size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    layer = Conv3x3(3, 5, bias=bias).double()
+    x = torch.randn(4, 3, *size, dtype=torch.float64).contiguous(memory_format=layout)
+    x.requires_grad_()
+    weight = torch.randn(4, 5, *size, dtype=torch.float64)  # of the loss: no two outputs alike
+    wanted = [x, *layer.parameters()]
+
+    y = layer(x)
+    oracle = functional.conv2d(x, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(y, oracle, rtol=1e-12, atol=1e-12)
+    found = torch.autograd.grad((y * weight).sum(), wanted)
+    expected = torch.autograd.grad((oracle * weight).sum(), wanted)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_conv3x3_is_one_matrix_product_on_small_maps_of_a_cpu(gradients: bool, bias: bool) -> None:
+    # Speed hangs on it: torch may choose one small product an image, six times slower.
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(  # type: ignore[no-untyped-def]
+            self, func, types, args=(), kwargs=None
+        ):
+            name = func.overloadpacket.__name__
+            if "mm" in name or "conv" in name:
+                used.append(name)
+            return func(*args, **(kwargs or {}))
+
+    used: list[str] = []
+    layer, x = Conv3x3(3, 5, bias=bias), torch.rand(6, 3, 2, 2)
+    with torch.set_grad_enabled(gradients), Products():
+        layer(x)
+    assert used == ["addmm" if bias else "mm"]
+    used.clear()
+    with torch.set_grad_enabled(gradients), Products():
+        layer(torch.rand(6, 3, 8, 8))
+    assert used == ["convolution"]
+
+
+def test_conv3x3_holds_the_same_parameters_as_torchs_layer() -> None:
+    ours, theirs = Conv3x3(3, 5).state_dict(), nn.Conv2d(3, 5, 3, padding=1).state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_convnet_maps_images_to_ten_scores(batch_norm: bool, count: int) -> None:
+    network = ConvNet(4, batch_norm)
+    assert network(torch.rand(count, 3, 32, 32)).shape == (count, 10)
+
+
+def test_convnet_takes_another_number_of_classes() -> None:
+    assert ConvNet(4, classes=7)(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_convnet_has_ten_convolutions_in_pairs_that_double_in_width(width: int) -> None:
+    network = ConvNet(width)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    widths = [width * 2**pair for pair in range(5) for _ in range(2)]
+    assert [c.out_channels for c in convolutions] == widths
+    assert [c.in_channels for c in convolutions] == [3, *widths[:-1]]
+    linear = [(m.in_features, m.out_features) for m in network.modules() if type(m) is nn.Linear]
+    assert linear == [(width * 16, width * 8), (width * 8, 10)]
+
+
+def test_convnet_pools_once_after_each_pair() -> None:
+    kinds = [type(m).__name__ for m in ConvNet(4, batch_norm=False).features]
+    assert kinds == ["Conv3x3", "ReLU", "Conv3x3", "ReLU", "MaxPool2d"] * 5
+    kinds = [type(m).__name__ for m in ConvNet(4, batch_norm=True).features]
+    assert kinds == [*["Conv3x3", "BatchNorm2d", "ReLU"] * 2, "MaxPool2d"] * 5
+
+
+def counted_by_hand(width: int, batch_norm: bool) -> int:
+    widths = [3] + [width * 2**pair for pair in range(5) for _ in range(2)]
+    total = 0
+    for before, after in itertools.pairwise(widths):
+        total += 9 * before * after + (2 * after if batch_norm else after)
+    last = widths[-1]
+    return total + last * (last // 2) + last // 2 + (last // 2) * 10 + 10
+
+
+def test_full_convnet_has_19_377_098_parameters() -> None:
+    network = build("convnet")
+    assert parameter_count(network) == 19_377_098
+    assert counted_by_hand(64, batch_norm=True) == 19_377_098
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_narrow_convnet_has_the_parameters_that_the_formula_gives(batch_norm: bool) -> None:
+    network = build("convnet-narrow", batch_norm=batch_norm)
+    assert parameter_count(network) == counted_by_hand(16, batch_norm)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) is batch_norm
+
+
+def test_parameter_count_leaves_out_what_is_not_trained() -> None:
+    layer = nn.Linear(3, 2)
+    layer.bias.requires_grad_(False)
+    assert parameter_count(layer) == 6
+
+
+def test_a_seed_fixes_the_initial_weights() -> None:
+    def first_weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return next(build("convnet-narrow").parameters())
+
+    assert torch.equal(first_weights(0), first_weights(0))
+    assert not torch.equal(first_weights(0), first_weights(1))
+
+
+def test_unknown_model_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(InputError, match="convnet, convnet-narrow, got 'resnet'"):
+        build("resnet")
+    assert set(MODELS) == {"convnet", "convnet-narrow"}

@@ -1,0 +1,696 @@
+"""Claims about a training run: its record, its determinism, what it reads, how it fails, and that
+records and weights survive faults. A few small offline images and a network of width 4 do for that.
+"""
+
+import dataclasses
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ngs.errors import InputError
+from ngs.optim.torch import NGS
+from ngs.train import data, loop, memory, models, offline, records
+from ngs.train.augment import normalize
+from ngs.train.config import TrainConfig
+
+TRAIN, TEST = 120, 40
+
+RECORD = {
+    "kind",  # "train"
+    "config",  # every field of TrainConfig, as given
+    "date",  # UTC, ISO 8601, to the second, of the start
+    "commit",  # of the checkout; None when there is none
+    "modified",  # whether ngs/ differed from that commit
+    "device",  # kind and name of the processor
+    "threads",  # of torch on the CPU
+    "versions",  # python, ngs, torch, torchvision, numpy
+    "system",  # operating system and architecture
+    "precision",  # of the arithmetic: float32 or bfloat16
+    "parameters",  # number of trained numbers
+    "images",  # of each split
+    "epochs",  # one row an epoch
+    "test",  # loss, accuracy and confusion matrix, measured once
+    "seconds",  # wall time by part: load, data, train, evaluate
+    "wall_seconds",  # of training and test, without loading
+    "cpu_seconds",  # the same, of the processor
+}
+ROW = {"epoch", "lr", "train_loss", "train_accuracy", "seconds"}  # and "validation" when held out
+
+SMALL = {
+    "model": "tiny",
+    "epochs": 2,
+    "batch_size": 32,
+    "lr": 0.02,
+    "device": "cpu",
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def small() -> data.Dataset:
+    images, labels = offline.generate(TRAIN + TEST, seed=3)
+    parts = (images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:])
+    return data._dataset("offline", offline.CLASSES, *parts, source="a few")
+
+
+@pytest.fixture(autouse=True)
+def few_images_and_a_tiny_network(small: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "load", lambda name, download=True: small)
+    monkeypatch.setitem(models.MODELS, "tiny", lambda batch_norm: models.ConvNet(4, batch_norm))
+
+
+def config(**changes: Any) -> TrainConfig:
+    return TrainConfig(**{**SMALL, **changes})
+
+
+def losses(record: records.Record) -> list[float]:
+    return [row["train_loss"] for row in record["epochs"]] + [record["test"]["loss"]]
+
+
+# The record -------------------------------------------------------------------------------------
+
+
+def test_record_holds_every_field_that_judging_and_repeating_a_run_takes() -> None:
+    _, record = loop.train(config(validation=20))
+    assert set(record) == RECORD
+    assert record["kind"] == "train"
+    assert record["config"] == dataclasses.asdict(config(validation=20))
+    assert TrainConfig(**record["config"]) == config(validation=20)
+    assert record["images"] == {"train": TRAIN - 20, "validation": 20, "test": TEST}
+    assert record["precision"] == "float32"
+    assert record["device"].startswith("cpu: ")
+    assert set(record["versions"]) == {"python", "ngs", "torch", "torchvision", "numpy"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["date"])
+    assert record["parameters"] == models.parameter_count(models.ConvNet(4))
+    assert [row["epoch"] for row in record["epochs"]] == [1, 2]
+    for row in record["epochs"]:
+        assert set(row) == ROW | {"validation"}
+        assert set(row["validation"]) == {"loss", "accuracy"}
+    assert set(record["test"]) == {"loss", "accuracy", "confusion"}
+    assert set(record["seconds"]) == {"load", "data", "train", "evaluate"}
+    assert record["wall_seconds"] > 0
+    assert record["cpu_seconds"] > 0
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_record_has_no_validation_where_nothing_was_held_out() -> None:
+    _, record = loop.train(config(epochs=1))
+    assert set(record["epochs"][0]) == ROW
+    assert record["images"]["validation"] == 0
+
+
+def test_record_names_the_commit_of_the_checkout_and_whether_ngs_was_changed() -> None:
+    root = Path(records.__file__).parents[2]
+    done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
+    found = records.provenance(torch.device("cpu"))
+    assert found["commit"] == (done.stdout.strip() or None)
+    assert (found["modified"] is None) == (found["commit"] is None)
+
+
+@pytest.mark.parametrize("lacking", ["git", "checkout"])
+def test_record_says_so_where_the_commit_cannot_be_known(
+    lacking: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if lacking == "git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setattr(records, "__file__", str(tmp_path / "ngs" / "train" / "records.py"))
+    found = records.provenance(torch.device("cpu"))
+    assert (found["commit"], found["modified"]) == (None, None)
+
+
+# Determinism ------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    first_network, first = loop.train(config())
+    again_network, again = loop.train(config())
+    assert losses(again) == losses(first)
+    assert again["test"] == first["test"]
+    for one, other in zip(
+        first_network.state_dict().values(), again_network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
+    _, different = loop.train(config(seed=1))
+    assert different["epochs"][0]["train_loss"] != first["epochs"][0]["train_loss"]
+
+
+def test_the_seed_decides_initial_weights_data_order_and_augmentation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[tuple[torch.Tensor, ...]] = []
+
+    def first_step(self: loop.Run, images: torch.Tensor, labels: torch.Tensor) -> None:
+        begun.append((next(self.model.parameters()).detach().clone(), labels, images))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Run, "train_step", first_step)
+    for seed in (0, 0, 1):
+        torch.manual_seed(99)  # whatever was drawn before
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(config(seed=seed))
+    for first, again, other in zip(*begun, strict=True):
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_the_largest_allowed_seed_works() -> None:
+    loop.train(config(epochs=1, seed=2**64 - 1))
+
+
+def test_measuring_validation_does_not_change_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, measured = loop.train(config(validation=20))
+    nothing = {"loss": 0.0, "accuracy": 0.0}
+    monkeypatch.setattr(loop.Run, "evaluate", lambda self, split: nothing)
+    _, unmeasured = loop.train(config(validation=20))
+    for one, other in zip(measured["epochs"], unmeasured["epochs"], strict=True):
+        assert one["train_loss"] == other["train_loss"]
+
+
+# Training ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["ngs", "sgd"])
+def test_training_reduces_the_loss(optimizer: str) -> None:
+    _, record = loop.train(config(optimizer=optimizer, epochs=12, augment=False))
+    found = [row["train_loss"] for row in record["epochs"]]
+    assert found[0] > 2.0  # ten classes by chance: log 10 = 2.3
+    assert found[-1] < 0.75 * found[0]
+    assert record["epochs"][-1]["train_accuracy"] > record["epochs"][0]["train_accuracy"] + 0.2
+
+
+def test_every_option_that_should_change_the_training_does() -> None:
+    plain = losses(loop.train(config())[1])
+    for change in (
+        {"lr": 0.03},
+        {"momentum": 0.5},
+        {"weight_decay": 0.1},
+        {"schedule": "constant"},
+        {"optimizer": "sgd"},
+        {"batch_norm": False},
+        {"augment": False},
+        {"batch_size": 40},
+        {"validation": 20},
+        {"precision": "bfloat16"},
+    ):
+        assert losses(loop.train(config(**change))[1]) != plain, change
+
+
+def test_the_config_decides_the_optimizer_and_hands_over_its_coefficients() -> None:
+    network = models.ConvNet(4)
+    count = len(list(network.parameters()))
+    for name, kind in (("ngs", NGS), ("sgd", torch.optim.SGD)):
+        found = loop.build_optimizer(
+            config(optimizer=name, lr=0.3, momentum=0.7, weight_decay=0.01), network
+        )
+        assert type(found) is kind
+        (group,) = found.param_groups
+        assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.3, 0.7, 0.01)
+        assert len(group["params"]) == count
+        assert not group.get("nesterov", False)
+
+
+def test_the_cosine_schedule_warms_up_for_15_percent_and_ends_near_zero() -> None:
+    rates = [loop.build_schedule(config(lr=0.5), 100)(t) for t in range(100)]
+    assert max(rates) == pytest.approx(0.5)
+    assert rates.index(max(rates)) in (14, 15)
+    assert rates[0] < 0.1
+    assert rates[-1] < 0.001
+    assert rates[15:] == sorted(rates[15:], reverse=True)
+
+
+def test_the_constant_schedule_keeps_the_learning_rate() -> None:
+    schedule = loop.build_schedule(config(lr=0.5, schedule="constant"), 100)
+    assert {schedule(t) for t in range(100)} == {0.5}
+
+
+def test_the_learning_rate_follows_the_schedule_step_by_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = []
+    step = NGS.step
+
+    def spy(self: NGS, *args: Any) -> Any:
+        used.append(self.param_groups[0]["lr"])
+        return step(self, *args)
+
+    monkeypatch.setattr(NGS, "step", spy)
+    _, record = loop.train(config())
+    schedule = loop.build_schedule(config(), 8)
+    assert used == [schedule(t) for t in range(8)]  # 2 epochs of ceil(120 / 32) steps
+    assert [row["lr"] for row in record["epochs"]] == [used[3], used[7]]
+
+
+# Measuring --------------------------------------------------------------------------------------
+
+
+def make_run(small: data.Dataset, **changes: Any) -> loop.Run:
+    cpu = torch.device("cpu")
+    torch.manual_seed(0)
+    return loop.Run(config(**changes), small, models.ConvNet(4), cpu, torch.float32, loop.Clock())
+
+
+def test_evaluation_does_not_change_the_model(small: data.Dataset) -> None:
+    run = make_run(small)
+    run.train_step(normalize(small.train.images[:32], small.mean, small.std), torch.arange(32) % 10)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    assert any("running_mean" in name for name in before)
+    first = run.evaluate(small.test)
+    assert run.evaluate(small.test) == first
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(not p.requires_grad or p.is_leaf for p in run.model.parameters())
+
+
+def test_training_changes_batch_norms_running_means(small: data.Dataset) -> None:
+    run = make_run(small)
+    run.evaluate(small.test)  # an evaluation before must not leave the network in its mode
+    means = [b for name, b in run.model.named_buffers() if "running_mean" in name]
+    before = [b.clone() for b in means]
+    with loop.tqdm(disable=True) as bar:
+        run.epoch(1, bar)
+    assert all(not torch.equal(one, other) for one, other in zip(means, before, strict=True))
+
+
+def test_accuracy_loss_and_confusion_are_those_of_a_slow_count(
+    small: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 16)  # 40 images: the last batch is smaller
+    network, record = loop.train(config(epochs=3, augment=False))
+    network.eval()
+    confusion = [[0] * 10 for _ in range(10)]
+    total = 0.0
+    with torch.no_grad():
+        for image, label in zip(small.test.images, small.test.labels.tolist(), strict=True):
+            scores = network(normalize(image[None], small.mean, small.std))[0]
+            confusion[label][int(scores.argmax())] += 1
+            total -= math.log(float(scores.softmax(0)[label]))
+    test = record["test"]
+    assert test["confusion"] == confusion
+    assert sum(map(sum, test["confusion"])) == TEST
+    assert test["accuracy"] == pytest.approx(sum(confusion[k][k] for k in range(10)) / TEST)
+    assert test["loss"] == pytest.approx(total / TEST, abs=2e-5)
+    by_row = [sum(row) for row in test["confusion"]]
+    assert by_row == small.test.labels.bincount(minlength=10).tolist()
+
+
+def test_training_loss_and_accuracy_are_means_over_images_not_over_batches(
+    small: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([(1.0, 32), (1.0, 32), (1.0, 32), (5.0, 0)])  # batches of 32, 32, 32 and 24
+
+    def step(*batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, right = next(answers)
+        return torch.tensor(loss), torch.tensor(right)
+
+    run = make_run(small)
+    monkeypatch.setattr(run, "train_step", step)
+    with loop.tqdm(disable=True) as bar:
+        row = run.epoch(1, bar)
+    assert row["train_loss"] == pytest.approx((96 * 1.0 + 24 * 5.0) / 120)
+    assert row["train_accuracy"] == pytest.approx(96 / 120)
+
+
+def test_the_test_images_are_read_once_after_everything_else(
+    small: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {TRAIN - 20: "train", 20: "validation", TEST: "test"}
+    read: list[str] = []
+    measured: list[str] = []
+    batches, evaluate = loop.batches, loop.Run.evaluate
+
+    def spy_batches(split: data.Split, *args: Any, **kwargs: Any) -> Any:
+        read.append(names[len(split)])
+        return batches(split, *args, **kwargs)
+
+    def spy_evaluate(self: loop.Run, split: data.Split) -> records.Record:
+        measured.append(names[len(split)])
+        return evaluate(self, split)
+
+    monkeypatch.setattr(loop, "batches", spy_batches)
+    monkeypatch.setattr(loop.Run, "evaluate", spy_evaluate)
+    loop.train(config(validation=20))
+    assert measured == ["validation", "validation", "test"]
+    assert read == ["train", "validation", "train", "validation", "test"]
+
+
+# Failing ----------------------------------------------------------------------------------------
+
+
+def test_divergence_stops_the_run_and_names_the_epoch_and_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+    epoch = loop.Run.epoch
+
+    def spy(self: loop.Run, number: int, bar: Any) -> records.Record:
+        begun.append(number)
+        return epoch(self, number, bar)
+
+    monkeypatch.setattr(loop.Run, "epoch", spy)
+    with pytest.raises(loop.DivergenceError, match=r"in epoch 1: lower --lr \(it was 1e\+06\)"):
+        loop.train(config(lr=1e6, epochs=3, batch_norm=False, schedule="constant"))
+    assert begun == [1]
+
+
+@pytest.mark.parametrize("validation", [0, 20])
+def test_divergence_in_the_very_last_step_is_not_taken_for_a_result(validation: int) -> None:
+    # The only loss of the only step is that of the initial network: fine. The step is not.
+    one_step = config(
+        lr=1e30,
+        epochs=1,
+        batch_size=TRAIN - validation,
+        validation=validation,
+        batch_norm=False,
+    )
+    with pytest.raises(loop.DivergenceError, match=r"after epoch 1: lower --lr"):
+        loop.train(one_step)
+
+
+def test_a_batch_larger_than_the_training_images_is_refused() -> None:
+    with pytest.raises(InputError, match=r"batch-size must be at most the 120 .*got 121"):
+        loop.train(config(batch_size=121))
+    with pytest.raises(InputError, match=r"batch-size must be at most the 100 .*got 120"):
+        loop.train(config(batch_size=120, validation=20))
+    loop.train(config(batch_size=120, epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "mnist"}, "dataset must be one of offline, cifar10, got 'mnist'"),
+        ({"model": "resnet"}, "model must be one of .*got 'resnet'"),
+        ({"optimizer": "adam"}, "optimizer must be one of ngs, sgd, got 'adam'"),
+        ({"schedule": "step"}, "schedule must be one of cosine, constant, got 'step'"),
+        ({"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, got 'tpu'"),
+        ({"precision": "float16"}, "precision must be one of .*got 'float16'"),
+        ({"lr": 0.0}, "lr must be finite and above 0, got 0.0"),
+        ({"lr": math.nan}, "lr must be finite and above 0, got nan"),
+        ({"lr": math.inf}, "lr must be finite and above 0, got inf"),
+        ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
+        ({"momentum": -0.1}, r"momentum must lie in \[0, 1\), got -0.1"),
+        ({"momentum": math.nan}, r"momentum must lie in \[0, 1\), got nan"),
+        ({"weight_decay": -1e-9}, "weight-decay must be finite and at least 0, got -1e-09"),
+        ({"weight_decay": math.inf}, "weight-decay must be finite and at least 0, got inf"),
+        ({"epochs": 0}, "epochs must be 1 or more, got 0"),
+        ({"batch_size": 0}, "batch-size must be 1 or more, got 0"),
+        ({"validation": -1}, "validation must be 0 or more, got -1"),
+        ({"seed": -1}, r"seed must lie in 0 \.\. 2\*\*64 - 1, got -1"),
+        ({"seed": 2**64}, r"seed must lie in 0 \.\. 2\*\*64 - 1, got 18446744073709551616"),
+    ],
+)
+def test_a_setting_outside_its_range_is_refused_before_anything_is_loaded(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{message}$"):
+        config(**changes)
+
+
+@pytest.mark.parametrize(("name", "module"), [("cuda", "cuda"), ("mps", "backends.mps")])
+def test_a_device_that_is_not_there_is_refused_and_auto_takes_the_cpu(
+    name: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"device {name} is not available.*: auto, cpu$"):
+        loop.pick_device(name)
+    assert loop.pick_device("auto") == torch.device("cpu")
+    owner = torch.cuda if name == "cuda" else torch.backends.mps
+    monkeypatch.setattr(owner, "is_available", lambda: True)
+    assert loop.pick_device("auto") == torch.device(name)
+    assert loop.pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "amx", "expected"),
+    [
+        ("auto", "cpu", True, torch.bfloat16),
+        ("auto", "cpu", False, torch.float32),
+        ("auto", "cuda", False, torch.bfloat16),
+        ("auto", "mps", True, torch.float32),
+        ("float32", "cuda", True, torch.float32),
+        ("bfloat16", "cpu", False, torch.bfloat16),
+    ],
+)
+def test_auto_precision_is_what_is_fast_on_the_device(
+    name: str, device: str, amx: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "has_amx", lambda: amx)
+    assert loop.pick_dtype(name, torch.device(device)) is expected
+
+
+def test_parameters_stay_float32_when_the_arithmetic_is_bfloat16() -> None:
+    network, record = loop.train(config(epochs=1, precision="bfloat16"))
+    assert record["precision"] == "bfloat16"
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+# Weights and records on disk --------------------------------------------------------------------
+
+
+def test_saved_weights_load_safely_and_exactly(tmp_path: Path) -> None:
+    network, path = models.ConvNet(4), tmp_path / "w.pt"
+    loop.save_weights(network, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["w.pt"]
+    found = torch.load(path, weights_only=True)
+    assert list(found) == list(network.state_dict())
+    for name, value in network.state_dict().items():
+        assert torch.equal(found[name], value)
+    other = models.ConvNet(4)
+    other.load_state_dict(found)
+
+
+def fail_in_torch_save(monkeypatch: pytest.MonkeyPatch) -> type[BaseException]:
+    def half(state: Any, file: Any) -> None:
+        half_done = b"half of a file"
+        if isinstance(file, io.IOBase):
+            file.write(half_done)
+        else:
+            Path(file).write_bytes(half_done)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    return KeyboardInterrupt
+
+
+def fail_in_the_write(monkeypatch: pytest.MonkeyPatch) -> type[BaseException]:
+    write_bytes = Path.write_bytes
+
+    def full(self: Path, content: Any) -> int:
+        write_bytes(self, bytes(content)[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    return OSError
+
+
+def fail_in_the_replacement(monkeypatch: pytest.MonkeyPatch) -> type[BaseException]:
+    def refuse(*args: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    return OSError
+
+
+@pytest.mark.parametrize("fault", [fail_in_torch_save, fail_in_the_write, fail_in_the_replacement])
+def test_a_fault_while_saving_leaves_the_old_weights_whole_and_no_part_beside_them(
+    fault: Callable[[pytest.MonkeyPatch], type[BaseException]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "w.pt"
+    loop.save_weights(models.ConvNet(4), path)
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        error = fault(patch)
+        with pytest.raises(error):
+            loop.save_weights(models.ConvNet(4, batch_norm=False), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["w.pt"]
+
+
+def test_weights_that_cannot_be_written_raise_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        loop.save_weights(models.ConvNet(4), tmp_path / "nowhere" / "w.pt")
+
+
+def test_records_come_back_as_they_were_appended(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "records.jsonl"
+    written = [{"a": 1.5, "text": "line\u2028separator, \x85 and ü"}, {"b": [None, True]}]
+    for record in written:
+        records.append_record(path, record)
+    assert records.read_records(path) == written
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_records_appended_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+
+    def append(writer: int) -> None:
+        for number in range(20):
+            records.append_record(path, {"writer": writer, "number": number, "long": "x" * 20_000})
+
+    threads = [threading.Thread(target=append, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = {(r["writer"], r["number"]) for r in records.read_records(path)}
+    assert found == {(k, n) for k in range(4) for n in range(20)}
+
+
+def test_a_record_that_json_cannot_hold_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    records.append_record(path, {"a": 1})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        records.append_record(path, {"loss": math.nan})
+    assert path.read_bytes() == before
+
+
+def test_a_record_that_was_written_in_part_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, content: write(fd, content[:5]))
+    with pytest.raises(OSError, match="only 5 of 9 bytes"):
+        records.append_record(tmp_path / "records.jsonl", {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"a": 1', "line 2, is not JSON"),
+        (b"", "line 2, is not JSON"),
+        (b"\xff\xfe", "line 2, is not JSON"),
+        (b"[1, 2]", "line 2, is not a JSON object"),
+    ],
+)
+def test_a_malformed_line_is_named_by_file_and_number(
+    line: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
+    with pytest.raises(InputError, match=f"{re.escape(str(path))}, {message}"):
+        records.read_records(path)
+
+
+def test_a_file_of_records_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.jsonl is not a file of records"):
+        records.read_records(tmp_path / "none.jsonl")
+
+
+# Memory and news --------------------------------------------------------------------------------
+
+COMPARE = """
+import sys
+from ngs.train import data, loop, memory, models, offline
+from ngs.train.config import TrainConfig
+
+images, labels = offline.generate(100, seed=3)
+few = data._dataset("offline", offline.CLASSES, images, labels, images, labels, source="few")
+loop.load = lambda name, download=True: few
+models.MODELS["tiny"] = lambda batch_norm: models.ConvNet(4, batch_norm)
+config = TrainConfig(model="tiny", epochs=2, batch_size=32, device="cpu", precision="float32")
+
+answers = []
+loop.keep_freed_memory = lambda: None
+before = loop.train(config)[1]
+loop.keep_freed_memory = lambda: answers.append(memory.keep_freed_memory())
+after = loop.train(config)[1]
+assert type(answers[0]) is bool, answers
+assert answers[0] == sys.platform.startswith("linux"), answers
+assert before["test"] == after["test"]
+for one, other in zip(before["epochs"], after["epochs"]):
+    assert one["train_loss"] == other["train_loss"]
+"""
+
+
+def test_keeping_freed_memory_changes_no_result() -> None:
+    done = subprocess.run([sys.executable, "-c", COMPARE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["another system", "another C library"])
+def test_keeping_freed_memory_does_nothing_where_glibc_is_not(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Musl:
+        def __init__(self, name: None) -> None:
+            assert kind == "another C library", "looked into the C library of another system"
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", Musl)
+    monkeypatch.setattr(memory.sys, "platform", "linux" if "library" in kind else "darwin")
+    assert memory.keep_freed_memory() is False
+
+
+def test_a_run_on_the_cpu_asks_for_freed_memory_to_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    monkeypatch.setattr(loop, "keep_freed_memory", lambda: asked.append(1))
+    loop.train(config(epochs=1))
+    assert asked == [1]
+
+
+def test_a_run_says_what_it_does_and_every_epoch(capfd: pytest.CaptureFixture[str]) -> None:
+    lines: list[str] = []
+    loop.train(config(validation=20), say=lines.append)
+    assert [line.split(":")[0].split()[0] for line in lines] == [
+        "data", "model", "device", "epoch", "epoch",
+    ]  # fmt: skip
+    assert "validation accuracy" in lines[-1]
+    assert capfd.readouterr() == ("", "")  # the library prints nothing by itself
+
+
+def test_the_progress_bar_shows_on_a_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream in (io.StringIO(), Terminal()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        loop.train(config(epochs=1))
+        assert ("images/s" in stream.getvalue()) is stream.isatty()
+        if not stream.isatty():
+            assert stream.getvalue() == ""
+
+
+def test_the_clock_adds_up_by_part_also_when_the_part_fails() -> None:
+    clock = loop.Clock()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), clock.part("work"):
+            _ = 1 / 0
+    with clock.part("rest"):
+        pass
+    assert set(clock.seconds) == {"work", "rest"}
+    assert all(seconds >= 0.0 for seconds in clock.seconds.values())
+
+
+def test_the_network_that_comes_back_is_the_trained_one() -> None:
+    network, _ = loop.train(config(epochs=1))
+    torch.manual_seed(config().seed)
+    fresh = models.build("tiny")
+    assert isinstance(network, nn.Module)
+    changed = [
+        not torch.equal(one, other)
+        for one, other in zip(network.parameters(), fresh.parameters(), strict=True)
+    ]
+    assert all(changed)
