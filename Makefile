@@ -45,7 +45,7 @@ execute: env
 	@echo "execute: running $(NOTEBOOKS) from top to bottom, in place"
 	@$(PYTHON_BIN) -m nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False \
-	  --ExecutePreprocessor.coalesce_streams=True $(NOTEBOOKS)
+	  --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
 	@$(PYTHON_BIN) tools/export_picture.py
 
 serve: book
