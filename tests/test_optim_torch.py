@@ -20,6 +20,7 @@ from ngs.errors import InputError
 from ngs.optim.torch import NGS
 
 STEPS = 300
+SHORT = 120  # holds every kind of zero, and keeps the file quick
 KERNELS = {"for-loop": (False, False), "foreach": (False, True), "fused": (True, False)}
 
 
@@ -76,12 +77,12 @@ def test_ngs_is_the_lookahead_method_under_every_schedule(rows, kernel):
 
 @every_schedule
 def test_a_parameter_without_gradient_stands_still_and_so_does_its_clock(rows, kernel):
-    assert deviation(rows, presence=PRESENCE) < 1e-12
+    assert deviation(rows[:SHORT], presence=PRESENCE) < 1e-12
 
 
 @every_schedule
 def test_weight_decay_acts_at_the_lookahead_point(rows, kernel):
-    assert deviation(rows, weight_decay=0.05) < 1e-12
+    assert deviation(rows[:SHORT], weight_decay=0.05) < 1e-12
 
 
 def zero_or(least, most):

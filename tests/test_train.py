@@ -381,6 +381,17 @@ def test_divergence_in_the_very_last_step_is_not_taken_for_a_result(validation: 
         loop.train(one_step)
 
 
+def test_divergence_on_held_out_images_names_the_epoch_before(small: data.Dataset) -> None:
+    run = make_run(small)
+    with loop.tqdm(disable=True) as bar:
+        run.epoch(1, bar)
+        run.epoch(2, bar)
+    with torch.no_grad():
+        next(run.model.parameters()).fill_(math.nan)
+    with pytest.raises(loop.DivergenceError, match="is nan after epoch 2: lower --lr"):
+        run.evaluate(small.test)
+
+
 def test_a_batch_larger_than_the_training_images_is_refused() -> None:
     with pytest.raises(InputError, match=r"batch-size must be at most the 120 .*got 121"):
         loop.train(config(batch_size=121))
@@ -563,13 +574,20 @@ def test_a_record_that_json_cannot_hold_leaves_the_file_alone(tmp_path: Path) ->
     assert path.read_bytes() == before
 
 
-def test_a_record_that_was_written_in_part_is_reported(
+def test_a_disk_that_fills_in_mid_record_is_reported_and_leaves_no_half_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    path = tmp_path / "records.jsonl"
+    records.append_record(path, {"a": 1})
+    before = path.read_bytes()
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, content: write(fd, content[:5]))
-    with pytest.raises(OSError, match="only 5 of 9 bytes"):
-        records.append_record(tmp_path / "records.jsonl", {"a": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, content: write(fd, content[:5]))
+        with pytest.raises(OSError, match="No space left on device"):
+            records.append_record(path, {"b": 2})
+    assert path.read_bytes() == before
+    records.append_record(path, {"c": 3})
+    assert records.read_records(path) == [{"a": 1}, {"c": 3}]
 
 
 @pytest.mark.parametrize(
