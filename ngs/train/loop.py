@@ -166,7 +166,7 @@ class Run:
         self.model.train()
         loss_sum = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
-        seen, shown = 0, begin
+        seen, shown = 0, -math.inf
         source = batches(
             self.data.train,
             self.config.batch_size,
