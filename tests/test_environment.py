@@ -97,7 +97,9 @@ def test_an_interpreter_that_is_not_there_is_refused_in_one_line(tree: Path) -> 
 @pytest.mark.parametrize("version", ["3.1", "3.110", "2.7", "4.11", "11"])
 def test_a_version_is_compared_as_a_whole(version: str, tree: Path, tmp_path: Path) -> None:
     odd = script(tmp_path / "python", f"echo {version}")
-    assert make_env(tree, PYTHON=str(odd)).returncode == 2
+    done = make_env(tree, PYTHON=str(odd))
+    assert done.returncode == 2
+    assert f"{odd} is {version}: install one of these" in done.stderr
 
 
 def test_the_supported_versions_are_those_that_the_package_declares() -> None:

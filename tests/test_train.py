@@ -22,7 +22,7 @@ from torch import nn
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import data, loop, memory, models, offline, records
-from ngs.train.augment import normalize
+from ngs.train.augment import batches, normalize
 from ngs.train.config import TrainConfig
 
 TRAIN, TEST = 120, 40
@@ -196,6 +196,32 @@ def test_training_reduces_the_loss(optimizer: str) -> None:
     assert record["epochs"][-1]["train_accuracy"] > record["epochs"][0]["train_accuracy"] + 0.2
 
 
+def test_a_run_takes_the_steps_of_the_obvious_loop(small: data.Dataset) -> None:
+    settings = config(seed=4)
+    trained, record = loop.train(settings)
+    images_in_use = small.hold_out(0).train
+    torch.manual_seed(4)
+    network = models.build("tiny")
+    optimizer = NGS(network.parameters(), settings.lr, settings.momentum, settings.weight_decay)
+    schedule = loop.build_schedule(settings, 8)  # 2 epochs of ceil(120 / 32) steps
+    draws, step = torch.Generator().manual_seed(4), 0
+    for row in record["epochs"]:
+        total = 0.0
+        for images, labels in batches(
+            images_in_use, 32, small.mean, small.std, generator=draws, augment=True
+        ):
+            optimizer.param_groups[0]["lr"] = schedule(step)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(network(images), labels)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(labels)
+            step += 1
+        assert row["train_loss"] == pytest.approx(total / TRAIN, abs=1e-4)
+    for found, expected in zip(trained.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_every_option_that_should_change_the_training_does() -> None:
     plain = losses(loop.train(config())[1])
     for change in (
@@ -334,11 +360,11 @@ def test_the_test_images_are_read_once_after_everything_else(
     names = {TRAIN - 20: "train", 20: "validation", TEST: "test"}
     read: list[str] = []
     measured: list[str] = []
-    batches, evaluate = loop.batches, loop.Run.evaluate
+    read_batches, evaluate = loop.batches, loop.Run.evaluate
 
     def spy_batches(split: data.Split, *args: Any, **kwargs: Any) -> Any:
         read.append(names[len(split)])
-        return batches(split, *args, **kwargs)
+        return read_batches(split, *args, **kwargs)
 
     def spy_evaluate(self: loop.Run, split: data.Split) -> records.Record:
         measured.append(names[len(split)])
