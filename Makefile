@@ -44,7 +44,8 @@ NOTEBOOKS ?= book/*.ipynb
 execute: env
 	@echo "execute: running $(NOTEBOOKS) from top to bottom, in place"
 	@$(PYTHON_BIN) -m nbconvert --to notebook --execute --inplace \
-	  --ExecutePreprocessor.record_timing=False \
+	  --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
+	@$(PYTHON_BIN) -m nbconvert --to notebook --inplace \
 	  --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
 	@$(PYTHON_BIN) tools/export_picture.py
 
