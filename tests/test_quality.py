@@ -20,7 +20,7 @@ FILES = sorted((ROOT / "ngs").rglob("*.py"))
 MODULES = ["ngs", *(m.name for m in pkgutil.walk_packages(ngs.__path__, "ngs."))]
 
 
-RUFF = ["--output-format", "concise", "ngs", "tests", "tools"]
+RUFF = ["--output-format", "concise", "book", "ngs", "tests", "tools"]
 COMMANDS = {
     "ruff check": ["ruff", "check", *RUFF],
     "ruff format": ["ruff", "format", "--check", *RUFF],
