@@ -86,7 +86,10 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     named = zip(found.classes, counts, strict=True)
     click.echo("  training images by class: " + ", ".join(f"{c} {n:,}" for c, n in named))
     if out is not None:
-        append_record(out / "records.jsonl", {"command": _command(), **data_record(found)})
+        try:
+            append_record(out / "records.jsonl", {"command": _command(), **data_record(found)})
+        except OSError as error:
+            _stop(1, f"the record cannot be kept: {error}")
         click.echo(f"record: {out / 'records.jsonl'}")
 
 

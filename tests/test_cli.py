@@ -519,3 +519,16 @@ def test_a_real_run_in_its_own_process_records_what_was_typed(tmp_path: Path) ->
     assert files == sorted(["records.jsonl", record["weights"]])
     assert record["weights"].startswith("offline-convnet-narrow-")
     assert "1,000 images of offline" in done.stdout
+
+
+def test_a_full_disk_ends_the_data_command_in_one_line(tmp_path, monkeypatch, capsys):
+    def full(path, record):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("ngs.train.records.append_record", full)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["data", "--out", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert "No space left" in error
+    assert error.count("\n") == 1
