@@ -4,8 +4,17 @@
 :mod:`ngs.train` and is imported when asked for.
 """
 
-from ngs import methods, minimize, problems, schedules, theory
+from ngs import conversions, factor, methods, minimize, problems, schedules, theory
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "methods", "minimize", "problems", "schedules", "theory"]
+__all__ = [
+    "__version__",
+    "conversions",
+    "factor",
+    "methods",
+    "minimize",
+    "problems",
+    "schedules",
+    "theory",
+]
