@@ -1,47 +1,15 @@
-"""Objectives whose constants are known: smoothness L, strong convexity mu, minimiser, minimum.
+"""Convex quadratics: of a given spectrum, and the one on which every first-order method is slow.
 
-They rest on NumPy.
+They rest on NumPy and :mod:`ngs.problems.problem`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ngs.errors import InputError
-
-Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Problem:
-    r"""A differentiable convex function :math:`f:\mathbb{R}^d\to\mathbb{R}`.
-
-    Attributes:
-        name: what to call it in a table.
-        dimension: :math:`d`.
-        value: :math:`f`, from ``(d,)`` to a float.
-        grad: :math:`\nabla f`, from ``(d,)`` to ``(d,)``.
-        L: smoothness, the Lipschitz constant of the gradient.
-        mu: strong convexity; 0 where the function is merely convex.
-        minimizer: :math:`\theta^\star`, of shape ``(d,)``.
-        minimum: :math:`f(\theta^\star)`.
-    """
-
-    name: str
-    dimension: int
-    value: Callable[[Vector], float]
-    grad: Callable[[Vector], Vector]
-    L: float
-    mu: float
-    minimizer: Vector
-    minimum: float
-
-    @property
-    def kappa(self) -> float:
-        r"""Condition number :math:`\kappa = L/\mu`; infinite where :math:`\mu = 0`."""
-        return self.L / self.mu if self.mu > 0.0 else float("inf")
+from ngs.problems.problem import Problem, Vector
 
 
 def quadratic(
