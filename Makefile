@@ -48,6 +48,7 @@ execute: env
 	@$(PYTHON_BIN) -m nbconvert --to notebook --inplace \
 	  --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
 	@$(PYTHON_BIN) tools/export_picture.py
+	@$(PYTHON_BIN) tools/make_ledger.py
 
 serve: book
 	@echo "serve: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
