@@ -1,5 +1,5 @@
-"""What an import costs and asks for: ``import ngs`` runs on NumPy alone, what needs more says which
-extra to install, and inside the package imports point one way.
+"""What an import costs and asks for: ``import ngs`` runs on NumPy and tqdm alone, what needs more
+says which extra to install, and inside the package imports point one way.
 """
 
 import ast
@@ -16,8 +16,9 @@ PACKAGE = Path(ngs.__file__).parent
 
 LAYERS = (
     {"ngs.errors", "ngs.methods", "ngs.figures"},
-    {"ngs.schedules", "ngs.problems"},
+    {"ngs.conversions", "ngs.schedules", "ngs.problems", "ngs.factor"},
     {"ngs.minimize", "ngs.theory"},
+    {"ngs.checks"},
     {"ngs"},  # the front door: import ngs
     {"ngs.optim"},
     {"ngs.train"},
@@ -25,7 +26,10 @@ LAYERS = (
 )
 """From the bottom up. A module imports from layers below its own, or from its own subpackage."""
 
-ABSENT = ("torch", "torchvision", "matplotlib", "click", "tqdm", "PEPit", "cvxpy", "sympy")
+ABSENT = (
+    *("torch", "torchvision", "matplotlib", "click", "PEPit", "cvxpy", "sympy"),
+    *("sklearn", "scipy"),
+)
 BLOCKER = f"""
 import sys
 
@@ -50,7 +54,7 @@ def bare_python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_import_ngs_needs_numpy_alone():
+def test_import_ngs_needs_numpy_and_tqdm_alone():
     done = bare_python(
         "import ngs, numpy as np\n"
         "f = ngs.problems.quadratic([1.0, 4.0])\n"
@@ -77,6 +81,7 @@ def test_the_blocker_blocks():
         ("from ngs.train.loop import train", "PyTorch and torchvision", "ngs[train]"),
         ("import ngs.figures", "matplotlib", "ngs[figures]"),
         ("import ngs; ngs.theory.certify(ngs.methods.nesterov, 1)", "PEPit", "ngs[theory]"),
+        ("import ngs; ngs.problems.digits_logistic_regression()", "scikit-learn", "ngs[problems]"),
     ],
 )
 def test_what_needs_an_extra_says_so_in_one_importerror(statement, needs, extra):
@@ -149,6 +154,39 @@ def test_imports_point_down():
     assert wrong_imports(IMPORTS) == []
 
 
+def outside_the_library_and_ngs(path: Path) -> set[str]:
+    """Return the packages that a file imports beside the standard library and ngs."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"ngs"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [m for m in SOURCES if unit(m) in ("ngs.methods", "ngs.conversions", "ngs.schedules")],
+)
+def test_methods_conversions_and_schedules_rest_on_the_standard_library(module):
+    assert outside_the_library_and_ngs(SOURCES[module]) == set()
+
+
+def test_the_conversions_rest_on_the_methods_alone():
+    assert IMPORTS["ngs.conversions"] == {"ngs.methods"}
+
+
+def test_the_loop_rests_on_numpy_and_tqdm():
+    assert outside_the_library_and_ngs(SOURCES["ngs.minimize"]) == {"numpy", "tqdm"}
+    assert {unit(m) for m in IMPORTS["ngs.minimize"]} == {
+        "ngs.errors",
+        "ngs.methods",
+        "ngs.problems",
+        "ngs.schedules",
+    }
+
+
 def test_an_import_that_points_up_is_seen():
     source = "def f():\n    from ngs import minimize\n    import ngs.train.loop\n    import numpy\n"
     found = imports(ast.parse(source))
@@ -158,6 +196,7 @@ def test_an_import_that_points_up_is_seen():
         "ngs.methods -> ngs.train.loop",
     ]
     assert wrong_imports({"ngs.schedules": {"ngs.problems"}}) != []
+    assert wrong_imports({"ngs.schedules.kinds": {"ngs.schedules.shapes"}}) == []
     assert wrong_imports({"ngs.train.loop": {"ngs.train.data", "ngs.optim.torch"}}) == []
 
 

@@ -115,7 +115,7 @@ class NGS(torch.optim.Optimizer):
         Torch's kernel does b <- m b + (1 - d) g, p <- p - l (g + m b). With p = y_t and
         b = -v_t / s_{t-1} it is the exact look-ahead step for
         s_t = sqrt(eta_t s_{t-1} beta_t / beta_{t+1}), m = beta_t s_{t-1} / s_t,
-        d = 1 - eta_t / s_t, l = eta_t; chapter 10 derives this and proves it with SymPy.
+        d = 1 - eta_t / s_t, l = eta_t; chapter 4 derives this and proves it with SymPy.
         """
         lr, next_momentum = float(group["lr"]), float(group["momentum"])
         if lr == 0.0 and scale == 0.0:
