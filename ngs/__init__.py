@@ -1,6 +1,6 @@
 """Nesterov's accelerated gradient: the methods, test problems, optimizers and training recipes.
 
-``import ngs`` needs NumPy alone. What needs PyTorch lives in :mod:`ngs.optim.torch` and
+``import ngs`` needs NumPy and tqdm alone. What needs PyTorch lives in :mod:`ngs.optim.torch` and
 :mod:`ngs.train` and is imported when asked for.
 """
 

@@ -123,7 +123,7 @@ def anchor_coefficients_optimized(lr: Scalar, weight: Scalar) -> AnchorCoefficie
     It is Nesterov's method with the anchor's steps doubled.
 
     Exact: for iterates and look-ahead points of :data:`ngs.methods.ogm` with any sequence of
-    :math:`\lambda` that starts at 1, :math:`\beta_t = (\lambda_{t+1}-1)/\lambda_{t+2}` and
+    :math:`\lambda`, :math:`\beta_t = (\lambda_{t+1}-1)/\lambda_{t+2}` and
     :math:`\gamma_t = \lambda_{t+1}/\lambda_{t+2}`.
 
     Args:

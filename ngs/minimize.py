@@ -20,7 +20,7 @@ DIVERGED = 1e12
 """A gap to the minimum this many times the one at the start counts as divergence.
 
 (A start nearer to the minimum than rounding can tell counts as one rounding error away; where the
-minimum is unknown the size of the first value stands for the gap.)
+minimum is unknown, the larger of the first two values' sizes stands for the gap.)
 """
 
 
@@ -148,7 +148,6 @@ def minimize(
     state = method.start(point)
     iterates, points, norms, restarts = [point], [], [], []
     values = [problem.value(point)]
-    ceiling = _ceiling(values[0], problem.minimum)
     stop, message = Stop.BUDGET, f"stopped after the budget of {steps} steps"
     clock = 0  # the momentum schedule's own time: it starts again after a restart
     silent = None if progress is None else not progress
@@ -175,7 +174,7 @@ def minimize(
             values.append(problem.value(iterates[-1]))
             clock += 1
             bar.update()
-            if not values[-1] <= ceiling:
+            if not values[-1] <= _ceiling(values, problem.minimum):
                 stop, message = Stop.DIVERGENCE, _advice(method, problem, t, eta, betas)
                 break
             if target is not None and values[-1] - (problem.minimum or 0.0) <= target:
@@ -244,12 +243,14 @@ def _checked(
     return lr, coefficients
 
 
-def _ceiling(value: float, minimum: float | None) -> float:
+def _ceiling(values: list[float], minimum: float | None) -> float:
     """Return the value above which a run counts as diverged."""
-    floor = 0.0 if minimum is None else minimum
-    rounding = max(np.finfo(float).eps * abs(floor), np.finfo(float).tiny)
-    scale = abs(value) if minimum is None else value - minimum
-    return floor + DIVERGED * max(scale, rounding)
+    if minimum is None:
+        # The first value alone may be close to 0 by chance, and then anything would be far above.
+        sizes = [abs(value) for value in values[:2] if np.isfinite(value)]
+        return DIVERGED * max(*sizes, np.finfo(float).tiny)
+    rounding = max(np.finfo(float).eps * abs(minimum), np.finfo(float).tiny)
+    return minimum + DIVERGED * max(values[0] - minimum, rounding)
 
 
 def _advice(

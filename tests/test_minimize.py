@@ -283,6 +283,21 @@ def test_where_the_minimum_is_unknown_a_divergence_is_seen_all_the_same():
     assert run.message.endswith("lower lr (it was 1.5) or momentum (it was 0.25)")
 
 
+def test_where_the_minimum_is_unknown_a_start_at_value_zero_is_no_divergence():
+    level = BOWL.value(FAR)
+    shifted = replace(BOWL, value=lambda theta: BOWL.value(theta) - level, minimum=None)
+    run = minimize(heavy_ball, shifted, FAR, lr=0.2, momentum=0.9, steps=100)
+    assert run.values[0] == 0.0
+    assert run.stop is Stop.BUDGET
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_where_the_minimum_is_unknown_a_first_step_off_the_map_is_a_divergence(value):
+    cliff = replace(BOWL, value=lambda theta: 1.0 if theta[0] > 4.9 else value, minimum=None)
+    run = minimize(gradient_descent, cliff, FAR, lr=0.2, steps=50)
+    assert (run.stop, run.steps) == (Stop.DIVERGENCE, 1)
+
+
 def test_a_divergence_to_infinity_warns_of_nothing(recwarn):
     steep = replace(
         BOWL,
