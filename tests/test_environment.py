@@ -10,10 +10,12 @@ import tomllib
 import zipfile
 from collections.abc import Callable
 from email.parser import Parser
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import ngs
 
@@ -26,6 +28,17 @@ def script(path: Path, *lines: str) -> Path:
     path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
     path.chmod(0o755)
     return path
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0", "3.14.0"])
+def test_every_installed_package_takes_the_first_release_of_each_python(python):
+    # Debian 12 has 3.11.2; a pin that asks for 3.11.5 stops its users with a riddle of pip's.
+    refusing = [
+        f"{found.name} {found.version} needs Python {found.metadata['Requires-Python']}"
+        for found in distributions()
+        if not SpecifierSet(found.metadata["Requires-Python"] or "").contains(python)
+    ]
+    assert refusing == []
 
 
 @pytest.fixture

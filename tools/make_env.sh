@@ -39,8 +39,6 @@ fi
 
 if [ ! -f .venv/pins ] || ! pins | cmp -s - .venv/pins; then
     say "installing requirements.txt (minutes the first time: torch is large)"
-    # Older resolvers call these pins contradictory (seen with pip 23.0.1).
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=23.2'
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     pins > .venv/pins
     say "ready"
