@@ -39,6 +39,7 @@ def test_a_true_claim_is_proved(claim, capsys):
         sympy.Eq((x + y) ** 2, x**2 + y**2),
         x > 0,
         x**2 - 1 >= 0,
+        x**2 > 0,
         sympy.false,
         sympy.Eq(1, 2),
         sympy.Float(1e-12),
