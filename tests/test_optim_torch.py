@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from torch_oracle import Bowl, Oracle, backward, deviation, distance
 
-import ngs.optim.torch
+import ngs.optim.torch.kernel
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 
@@ -26,10 +26,8 @@ KERNELS = {"for-loop": (False, False), "foreach": (False, True), "fused": (True,
 
 @pytest.fixture(params=KERNELS.values(), ids=KERNELS.keys())
 def kernel(request, monkeypatch):
-    """Make torch choose the kernel (fused, foreach) that it may choose on another device."""
-    monkeypatch.setattr(
-        ngs.optim.torch, "_default_to_fused_or_foreach", lambda *_, **__: request.param
-    )
+    """Make NGS choose the kernel (fused, foreach) that it may choose on another device."""
+    monkeypatch.setattr(ngs.optim.torch.kernel, "pick_kernel", lambda *_: request.param)
 
 
 def columns(lr, momentum):

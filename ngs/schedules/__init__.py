@@ -22,7 +22,16 @@ from ngs.schedules.several import (
     TripleCoefficients,
     TripleMomentum,
 )
-from ngs.schedules.shapes import Capped, Chain, Constant, Cosine, Linear, Product, WarmupCosine
+from ngs.schedules.shapes import (
+    Capped,
+    Chain,
+    Constant,
+    Cosine,
+    Linear,
+    OneCycle,
+    Product,
+    WarmupCosine,
+)
 
 __all__ = [
     "AnchorMomentum",
@@ -35,6 +44,7 @@ __all__ = [
     "Linear",
     "Momentum",
     "NesterovMomentum",
+    "OneCycle",
     "OptimizedCoefficients",
     "OptimizedMomentum",
     "Product",

@@ -189,3 +189,51 @@ class WarmupCosine:
             return 0.0
         progress = (t - self.warmup) / (self.total - self.warmup)
         return self.peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    r"""From ``first`` to ``middle`` and on to ``last``, along half a cosine each way.
+
+    The sequence that ``torch.optim.lr_scheduler.OneCycleLR`` writes for the learning rate (with
+    ``first=max_lr / 25, middle=max_lr, last=max_lr / 250_000``) and for the momentum (with
+    ``first=0.95, middle=0.85, last=0.95``). Given as a callable it reaches the optimizer in time.
+
+    Args:
+        first: the value at step 0.
+        middle: the value at the end of the first phase, ``rise`` of the way.
+        last: the value at step ``total - 1`` and after it.
+        total: number of steps, 2 or more.
+        rise: share of the first phase; ``rise * total`` must lie above 1 and below ``total``.
+
+    Raises:
+        InputError: ``total`` or ``rise`` is out of range.
+
+    Source: Smith & Topin (2018), in torch's two-phase form.
+
+    >>> [round(OneCycle(0.95, 0.85, 0.95, total=11, rise=6 / 11)(t), 3) for t in (0, 5, 10, 11)]
+    [0.95, 0.85, 0.95, 0.95]
+    """
+
+    first: float
+    middle: float
+    last: float
+    total: int
+    rise: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.total < 2:
+            raise InputError(f"total must be 2 steps or more, got {self.total}")
+        if not 1.0 < self.rise * self.total < self.total:
+            raise InputError(
+                f"rise must lie above 1/total = {1.0 / self.total:.3g} and below 1, got {self.rise}"
+            )
+
+    def __call__(self, t: int) -> float:
+        """Return the value at step ``t``."""
+        turn, end = self.rise * self.total - 1.0, self.total - 1.0
+        if t <= turn:
+            start, stop, share = self.first, self.middle, t / turn
+        else:
+            start, stop, share = self.middle, self.last, min((t - turn) / (end - turn), 1.0)
+        return stop + 0.5 * (start - stop) * (1.0 + math.cos(math.pi * share))
