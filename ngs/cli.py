@@ -7,13 +7,17 @@ import itertools
 import shlex
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from ngs import __version__
 from ngs.errors import InputError
+
+Number = TypeVar("Number", int, float)
 
 dataset_option = click.option(
     "--dataset", default="offline", help="Data set: offline (generated here) or cifar10."
@@ -98,14 +102,15 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 @click.option(
     "--model",
     default="convnet-narrow",
-    help="Network: convnet (19.4 M parameters) or convnet-narrow (1.2 M).",
+    help="Network: convnet (19.4 M parameters), convnet-narrow (1.2 M) or small (72 k).",
 )
 @click.option("--epochs", default=8, help="Passes over the training images.")
 @click.option("--batch-size", default=128, help="Images a step.")
 @click.option(
     "--optimizer",
     default="ngs",
-    help="ngs (exact Nesterov) or sgd (torch's heavy ball, no Nesterov).",
+    help="ngs (exact Nesterov), ngs-factor (which learns the learning rate), sgd (torch's heavy "
+    "ball), sgd-nesterov (torch's Nesterov form), prodigy or schedule-free (extra: peers).",
 )
 @click.option("--lr", default=0.05, help="Learning rate at its largest.")
 @click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
@@ -113,7 +118,7 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 @click.option(
     "--schedule",
     default="cosine",
-    help="Learning rate: cosine (15 % warm-up, then to 0) or constant.",
+    help="Learning rate: cosine (15 % warm-up, then to 0), onecycle (momentum too) or constant.",
 )
 @click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
 @click.option("--augment/--no-augment", default=True, help="Random shifts and mirroring.")
@@ -122,6 +127,8 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     default=0,
     help="Training images to hold out and measure after every epoch.",
 )
+@click.option("--train-images", default=0, help="How many of the others to train on; 0 for all.")
+@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
 @click.option("--seed", default=0, help="Of initial weights, data order and augmentation.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option(
@@ -173,6 +180,109 @@ def train(download: bool, out: Path, **settings: Any) -> None:
         f"of {config.dataset}, {record['wall_seconds']:.0f} s"
     )
     _say(f"record: {out / 'records.jsonl'}   weights: {weights}")
+
+
+@ngs.command()
+@click.option(
+    "--optimizers", default="sgd-nesterov,ngs", help="Names as for 'ngs train', with commas."
+)
+@click.option("--lrs", default="0.01,0.03,0.1,0.3,1", help="Learning rates, with commas.")
+@click.option("--seeds", default="0,1,2,3,4", help="Seeds, with commas.")
+@dataset_option
+@click.option("--model", default="small", help="Network, as for 'ngs train'.")
+@click.option("--epochs", default=6, help="Passes over the training images.")
+@click.option("--batch-size", default=128, help="Images a step.")
+@click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
+@click.option("--weight-decay", default=5e-4, help="L2 penalty on every parameter.")
+@click.option("--schedule", default="cosine", help="cosine, onecycle or constant.")
+@click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
+@click.option("--validation", default=0, help="Training images to hold out and measure.")
+@click.option("--train-images", default=0, help="How many of the others to train on; 0 for all.")
+@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--precision", default="auto", help="auto, float32 or bfloat16.")
+@download_option
+@click.option(
+    "--out",
+    default=Path("runs/compare.jsonl"),
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of records; runs that it has already are not repeated.",
+)
+def compare(
+    optimizers: str, lrs: str, seeds: str, download: bool, out: Path, **settings: Any
+) -> None:
+    """Train with several optimizers, learning rates and seeds, and print a table.
+
+    Stopped with Ctrl-C it goes on where it was when the same command is given again. Choose by the
+    column of the validation accuracy (--validation 5000), never by the test accuracy.
+    """
+    from ngs.train.compare import grid, run_all, summarize, table
+    from ngs.train.config import TrainConfig
+    from ngs.train.records import read_records
+
+    configs = grid(
+        TrainConfig(**settings),
+        optimizers.split(","),
+        _numbers("lrs", lrs, float),
+        _numbers("seeds", seeds, int),
+    )
+    _check_writable(out.parent)
+    run_all(configs, out, command=_command(), download=download, say=_say)
+    wanted = [asdict(config) for config in configs]
+    records = [record for record in read_records(out) if record["config"] in wanted]
+    for line in table(summarize(records)):
+        _say(line)
+
+
+@ngs.group()
+def bench() -> None:
+    """Measure what things cost on this machine."""
+
+
+@bench.command(name="step")
+@click.option("--model", default="convnet", help="Whose parameters: a name as for 'ngs train'.")
+@click.option(
+    "--layout", default="channels_last", help="channels_last (as 'ngs train' has it) or contiguous."
+)
+@click.option("--rounds", default=100, help="Steps of each optimizer that are timed.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that the record is appended to.  [default: no record]",
+)
+def bench_step_command(model: str, layout: str, rounds: int, device: str, out: Path | None) -> None:
+    """Time a step of NGS beside torch's SGD and a plain copy, alternating in one process."""
+    from ngs.train.bench import LAYOUTS, bench_step
+    from ngs.train.loop import pick_device
+    from ngs.train.models import MODELS
+    from ngs.train.records import append_record
+
+    for name, given, allowed in (("model", model, MODELS), ("layout", layout, LAYOUTS)):
+        if given not in allowed:
+            raise InputError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
+    if rounds < 1:
+        raise InputError(f"rounds must be 1 or more, got {rounds}")
+    if out is not None:
+        _check_writable(out.parent)
+    record = bench_step(model, layout, rounds, pick_device(device))
+    _say(f"{record['parameters']:,} parameters, {layout}, {record['device']}")
+    _say(f"{'':<26}{'median ms':>10}{'ratio':>8}{'mean ratio':>12}")
+    for row in record["rows"]:
+        _say(
+            f"{row['name']:<26}{row['median_ms']:>10.2f}{row['ratio']:>8.2f}"
+            f"{row['mean_ratio']:>12.2f}"
+        )
+    if out is not None:
+        append_record(out, {"command": _command(), **record})
+
+
+def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """Return a list of numbers that was given with commas."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{name} must be numbers with commas between them, got {text!r}") from None
 
 
 def _command() -> str:

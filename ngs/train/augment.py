@@ -11,7 +11,7 @@ import torch
 from ngs.train.data import Split
 
 PAD = 4
-"""Largest shift in pixels, the usual one for CIFAR-10."""
+"""Largest shift in pixels of a 32x32 image, the usual one for CIFAR-10; others in proportion."""
 
 
 def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -28,20 +28,23 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     return (images.float() / 255.0 - m) / s
 
 
-def shift_and_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Shift each image by up to 4 pixels either way (edges mirrored) and mirror half of them.
+def shift_and_flip(
+    images: torch.Tensor, generator: torch.Generator, pad: int = PAD
+) -> torch.Tensor:
+    """Shift each image by up to ``pad`` pixels either way (edges mirrored) and mirror half of them.
 
     Args:
         images: float tensor ``(n, c, h, w)``.
         generator: CPU generator of the draws.
+        pad: largest shift in pixels.
     """
     n, c, h, w = images.shape
     device = images.device
-    rows = torch.randint(0, 2 * PAD + 1, (n, 1), generator=generator) + torch.arange(h)
-    cols = torch.randint(0, 2 * PAD + 1, (n, 1), generator=generator) + torch.arange(w)
+    rows = torch.randint(0, 2 * pad + 1, (n, 1), generator=generator) + torch.arange(h)
+    cols = torch.randint(0, 2 * pad + 1, (n, 1), generator=generator) + torch.arange(w)
     flip = torch.rand(n, 1, generator=generator) < 0.5
     cols = torch.where(flip, cols.flip(1), cols)
-    padded = torch.nn.functional.pad(images, (PAD, PAD, PAD, PAD), mode="reflect")
+    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad), mode="reflect")
     pick = torch.arange(n, device=device)[:, None, None, None]
     channel = torch.arange(c, device=device)[None, :, None, None]
     return padded[
@@ -75,5 +78,5 @@ def batches(
     for picked in torch.split(order.to(device), batch_size):
         images = normalize(split.images[picked], mean, std)
         if augment and generator is not None:
-            images = shift_and_flip(images, generator)
+            images = shift_and_flip(images, generator, PAD * images.shape[-1] // 32)
         yield images, split.labels[picked]

@@ -10,12 +10,17 @@ from ngs.errors import InputError
 from ngs.train.data import DATASETS
 from ngs.train.models import MODELS
 
-OPTIMIZERS = ("ngs", "sgd")
-SCHEDULES = ("cosine", "constant")
+OPTIMIZERS = ("ngs", "ngs-factor", "sgd", "sgd-nesterov", "prodigy", "schedule-free")
+SCHEDULES = ("cosine", "onecycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SIDES = (32, 16, 8)
+COUNTS = (("epochs", 1), ("batch_size", 1), ("validation", 0), ("train_images", 0))
+"""Settings that are counts, and the least that each may be."""
 WARMUP = 0.15
 """Share of the steps over which the cosine schedule's learning rate rises."""
+CYCLED_MOMENTUM = (0.95, 0.85)
+"""Highest and lowest momentum of the one-cycle schedule, those of torch's OneCycleLR."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,20 @@ class TrainConfig:
         model: a name of :data:`ngs.train.models.MODELS`.
         epochs: passes over the training images, 1 or more.
         batch_size: images a step, from 1 to the number of training images.
-        optimizer: ``"ngs"``, or ``"sgd"`` for torch's heavy ball (SGD without Nesterov).
-        lr: largest learning rate of the schedule, above 0.
-        momentum: coefficient in [0, 1).
+        optimizer: ``"ngs"``, exact Nesterov; ``"ngs-factor"``, with the acceleration factor;
+            ``"sgd"``, torch's heavy ball; ``"sgd-nesterov"``, torch's Nesterov form;
+            ``"prodigy"`` and ``"schedule-free"``, peers that need the extra ``peers``.
+        lr: largest learning rate of the schedule, above 0. Prodigy's authors advise 1.
+        momentum: coefficient in [0, 1); Prodigy has its own, and so has a one-cycle schedule.
         weight_decay: 0 or more, on every parameter, coupled.
-        schedule: ``"cosine"`` (15 % linear warm-up, then half a cosine to 0) or ``"constant"``.
+        schedule: ``"cosine"`` (15 % linear warm-up, then half a cosine to 0), ``"onecycle"``
+            (learning rate and momentum as torch's OneCycleLR has them, ``lr`` being the largest)
+            or ``"constant"``.
         batch_norm: whether the network normalises its batches.
         augment: whether images are shifted by up to 4 pixels and mirrored at random.
         validation: training images held out and measured after every epoch; 0 trains on all.
+        train_images: number of the others to train on; 0 for all.
+        side: width and height of the images, 32, 16 or 8: larger blocks of pixels are averaged.
         seed: of initialisation, data order and augmentation, from 0 to 2**64 - 1.
         device: ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
         precision: ``"auto"`` takes bfloat16 on CUDA and on CPUs with AMX, else float32. The
@@ -56,6 +67,8 @@ class TrainConfig:
     batch_norm: bool = True
     augment: bool = True
     validation: int = 0
+    train_images: int = 0
+    side: int = 32
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -72,6 +85,8 @@ class TrainConfig:
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
+        if self.side not in SIDES:
+            raise InputError(f"side must be one of {', '.join(map(str, SIDES))}, got {self.side}")
         if not (math.isfinite(self.lr) and self.lr > 0.0):
             raise InputError(f"lr must be finite and above 0, got {self.lr}")
         if not 0.0 <= self.momentum < 1.0:
@@ -80,7 +95,7 @@ class TrainConfig:
             raise InputError(f"weight-decay must be finite and at least 0, got {self.weight_decay}")
         if not 0 <= self.seed < 2**64:
             raise InputError(f"seed must lie in 0 .. 2**64 - 1, got {self.seed}")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("validation", 0)):
+        for name, least in COUNTS:
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
                 raise InputError(f"{option} must be {least} or more, got {getattr(self, name)}")

@@ -1,10 +1,10 @@
 """The training loop: one run from a configuration to a record.
 
-It rests on the data, models and augmentation beside it, on :mod:`ngs.optim.torch` and
-:mod:`ngs.schedules`.
+It rests on the data, models, augmentation and optimizers beside it.
 """
 
 import io
+import itertools
 import math
 import os
 import time
@@ -20,13 +20,18 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ngs.errors import InputError
-from ngs.optim.torch import NGS
-from ngs.schedules import Constant, Schedule, WarmupCosine
 from ngs.train import models
 from ngs.train.augment import batches
-from ngs.train.config import WARMUP, TrainConfig
+from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, Split, load
 from ngs.train.memory import keep_freed_memory
+from ngs.train.optimizers import (
+    build_optimizer,
+    evaluation_point,
+    learning_rates,
+    momenta,
+    stay_at_evaluation_point,
+)
 from ngs.train.records import Record, has_amx, provenance
 
 EVALUATION_BATCH = 500
@@ -58,6 +63,7 @@ def train(
     config: TrainConfig,
     *,
     download: bool = True,
+    data: Dataset | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[nn.Module, Record]:
     """Train a network and measure it once on the test set.
@@ -65,6 +71,7 @@ def train(
     Args:
         config: what to do.
         download: whether CIFAR-10 may be fetched.
+        data: the data set that ``config`` names, if the caller has loaded it already.
         say: is handed a line of news for people after every epoch, and a few before the first;
             a progress bar shows on a terminal's standard error as well.
 
@@ -84,7 +91,8 @@ def train(
     if device.type == "cpu":
         keep_freed_memory()
     with clock.part("load"):
-        data = load(config.dataset, download=download).hold_out(config.validation)
+        data = data or load(config.dataset, download=download)
+        data = data.hold_out(config.validation).reduced(config.train_images, config.side)
     if config.batch_size > len(data.train):
         raise InputError(
             f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
@@ -113,7 +121,7 @@ def train(
             epochs.append(row)
             with tqdm.external_write_mode():
                 say(_line(row, config.epochs))
-    test = run.evaluate(run.data.test)
+    test = run.finish()
     return model, {
         **record,
         "epochs": epochs,
@@ -154,10 +162,11 @@ class Run:
             test=_to(data.test, device),
         )
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.optimizer = build_optimizer(config, model)
         self.steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.schedule = build_schedule(config, self.total_steps)
+        self.optimizer = build_optimizer(config, model, self.total_steps)
+        self.lr = learning_rates(config, self.total_steps)
+        self.momentum = momenta(config, self.total_steps)
         self.step = 0
 
     def epoch(self, number: int, bar: "tqdm[None]") -> Record:
@@ -212,7 +221,9 @@ class Run:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one optimizer step; return mean loss and number of right answers before it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule(self.step)
+            group["lr"] = self.lr(self.step)
+            if self.momentum is not None and not callable(group.get("momentum")):
+                group["momentum"] = self.momentum(self.step)  # as torch's OneCycleLR would
         self.step += 1
         self.optimizer.zero_grad()
         scores = self.scores(images)
@@ -228,58 +239,66 @@ class Run:
             scores: torch.Tensor = self.model(images)
         return scores.float()
 
-    @torch.no_grad()
     def evaluate(self, split: Split) -> Record:
-        """Return loss, accuracy and confusion matrix (rows: true class) on a split."""
+        """Return loss, accuracy and confusion matrix (rows: true class) on a split.
+
+        The parameters are those that the optimizer's method means to return (for NGS the iterate).
+        """
+        with self.clock.part("evaluate"), evaluation_point(self.optimizer):
+            return self._measure(split)
+
+    def finish(self) -> Record:
+        """Leave the network at what its optimizer returns, and measure it on the test set."""
         with self.clock.part("evaluate"):
-            self.model.eval()
-            classes = len(self.data.classes)
-            confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
-            loss = 0.0
-            for images, labels in batches(split, EVALUATION_BATCH, self.data.mean, self.data.std):
-                scores = self.scores(images)
-                loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
-                cells = labels * classes + scores.argmax(1)
-                confusion += torch.bincount(cells, minlength=classes * classes)
-            # The last step's damage shows here first: its loss was taken before it.
-            done = math.ceil(self.step / self.steps_per_epoch)
-            self._check_finite(loss, f"the loss on held-out images is {loss} after epoch {done}")
-            matrix = confusion.view(classes, classes)
-            return {
-                "loss": round(loss / len(split), 5),
-                "accuracy": round(int(matrix.diagonal().sum()) / len(split), 5),
-                "confusion": matrix.tolist(),
-            }
+            stay_at_evaluation_point(self.optimizer)
+            return self._measure(self.data.test)
+
+    @torch.no_grad()
+    def _measure(self, split: Split) -> Record:
+        if self.config.optimizer == "schedule-free":
+            self._recalibrate()
+        self.model.eval()
+        classes = len(self.data.classes)
+        confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
+        loss = 0.0
+        for images, labels in batches(split, EVALUATION_BATCH, self.data.mean, self.data.std):
+            scores = self.scores(images)
+            loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
+            cells = labels * classes + scores.argmax(1)
+            confusion += torch.bincount(cells, minlength=classes * classes)
+        # The last step's damage shows here first: its loss was taken before it.
+        done = math.ceil(self.step / self.steps_per_epoch)
+        self._check_finite(loss, f"the loss on held-out images is {loss} after epoch {done}")
+        matrix = confusion.view(classes, classes)
+        return {
+            "loss": round(loss / len(split), 5),
+            "accuracy": round(int(matrix.diagonal().sum()) / len(split), 5),
+            "confusion": matrix.tolist(),
+        }
+
+    def _recalibrate(self) -> None:
+        """Let batch normalisation see 50 batches, as Schedule-Free's authors advise.
+
+        Its averages were taken at the points where the gradients were, far from the average that
+        is evaluated.
+        """
+        self.model.train()
+        source = batches(
+            self.data.train,
+            self.config.batch_size,
+            self.data.mean,
+            self.data.std,
+            generator=torch.Generator().manual_seed(self.config.seed),
+            augment=self.config.augment,
+        )
+        for images, _ in itertools.islice(source, 50):
+            self.scores(images)
 
     def _check_finite(self, loss: float, what: str) -> None:
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"{what}: lower --lr (it was {self.config.lr:g}), or keep batch normalisation on"
             )
-
-
-def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer that ``config`` names, over all parameters of ``model``."""
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-    return NGS(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
-
-
-def build_schedule(config: TrainConfig, total_steps: int) -> Schedule:
-    """Return the learning rate of every step."""
-    if config.schedule == "constant":
-        return Constant(config.lr)
-    return WarmupCosine(config.lr, total_steps, warmup=int(WARMUP * total_steps))
 
 
 def pick_device(name: str) -> torch.device:

@@ -70,9 +70,51 @@ class ConvNet(nn.Module):
         return scores
 
 
+class SmallNet(nn.Module):
+    """Five 3x3 convolutions and a linear layer, for studies of many runs on small pictures.
+
+    Max pooling follows the first and the third convolution, the mean over all places the last.
+    The convolutions start from He's normal initialisation, so that it trains without
+    normalisation as well.
+
+    Args:
+        widths: channels of the convolutions.
+        batch_norm: whether a batch normalisation stands between convolution and ReLU.
+        classes: number of outputs.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (16, 32, 32, 64, 64),
+        batch_norm: bool = True,
+        classes: int = 10,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for number, out in enumerate(widths):
+            convolution = nn.Conv2d(channels, out, 3, padding=1, bias=not batch_norm)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            layers.append(convolution)
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(out))
+            layers.append(nn.ReLU(inplace=True))
+            if number in (0, 2):
+                layers.append(nn.MaxPool2d(2))
+            channels = out
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images ``(n, 3, h, w)``, h and w multiples of 4, to scores ``(n, classes)``."""
+        scores: torch.Tensor = self.classifier(self.features(x).mean((2, 3)))
+        return scores
+
+
 MODELS: dict[str, Callable[[bool], nn.Module]] = {
     "convnet": lambda batch_norm: ConvNet(64, batch_norm),
     "convnet-narrow": lambda batch_norm: ConvNet(16, batch_norm),
+    "small": lambda batch_norm: SmallNet(batch_norm=batch_norm),
 }
 """Every network by name; the argument says whether it normalises its batches."""
 

@@ -1,0 +1,158 @@
+"""Many runs that differ in optimizer, learning rate and seed: resumable, and then a table.
+
+It rests on the training loop and the records beside it.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ngs.train.config import TrainConfig
+from ngs.train.data import load
+from ngs.train.loop import DivergenceError, train
+from ngs.train.records import Record, append_record, read_records
+
+
+def grid(
+    base: TrainConfig,
+    optimizers: Sequence[str],
+    lrs: Sequence[float],
+    seeds: Sequence[int],
+) -> list[TrainConfig]:
+    """Return the settings of every run, seeds outermost so that an early stop leaves whole sets."""
+    return [
+        replace(base, optimizer=optimizer, lr=lr, seed=seed)
+        for seed in seeds
+        for optimizer in optimizers
+        for lr in lrs
+    ]
+
+
+def run_all(
+    configs: Iterable[TrainConfig],
+    path: Path,
+    *,
+    command: str,
+    download: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Train whatever ``path`` has no record of yet, and append a record for each.
+
+    A run that diverges is recorded too, with ``"failed"`` instead of an accuracy.
+
+    Args:
+        configs: what to run; all name the same data set.
+        path: file of records.
+        command: what was typed, for the records.
+        download: whether CIFAR-10 may be fetched.
+        say: is handed a line of news after every run.
+
+    Raises:
+        InputError: see :func:`ngs.train.loop.train`.
+    """
+    say = say or (lambda line: None)
+    configs = list(configs)
+    done = [r["config"] for r in read_records(path)] if path.is_file() else []
+    todo = [config for config in configs if asdict(config) not in done]
+    say(f"{len(configs)} runs, {len(configs) - len(todo)} of them recorded already")
+    data = load(configs[0].dataset, download=download)
+    for number, config in enumerate(todo, start=1):
+        name = f"{config.optimizer}, lr {config.lr:g}, seed {config.seed}"
+        try:
+            _, record = train(config, download=download, data=data)
+        except DivergenceError as error:
+            record = {"kind": "train", "config": asdict(config), "failed": str(error)}
+            say(f"{number}/{len(todo)}  {name}: {error}")
+        else:
+            say(
+                f"{number}/{len(todo)}  {name}: test accuracy {record['test']['accuracy']:.2%}, "
+                f"{record['wall_seconds']:.0f} s"
+            )
+        append_record(path, {"command": command, **record})
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the seeds of one optimizer and learning rate gave together.
+
+    Attributes:
+        optimizer: its name.
+        lr: its learning rate.
+        seeds: how many runs.
+        failed: how many of them diverged; they count as accuracy by chance.
+        validation: mean accuracy on the images held out, or ``None`` without any.
+        test: mean accuracy on the test set.
+        margin: half the width of the 95 % interval of that mean (Student's t over the seeds);
+            infinite for a single seed.
+    """
+
+    optimizer: str
+    lr: float
+    seeds: int
+    failed: int
+    validation: float | None
+    test: float
+    margin: float
+
+
+CHANCE = 0.1
+"""Accuracy of a network that has diverged, with ten classes."""
+
+STUDENT = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""The 97.5 % quantile of Student's t for 0 (never used), 1, 2, ... 9 degrees of freedom."""
+
+
+def summarize(records: Iterable[Record]) -> list[Row]:
+    """Return one row for each optimizer and learning rate, in the order of both."""
+    groups: dict[tuple[str, float], list[Record]] = {}
+    for record in records:
+        config = record["config"]
+        groups.setdefault((config["optimizer"], config["lr"]), []).append(record)
+    rows = []
+    for (optimizer, lr), runs in sorted(groups.items()):
+        tests = [r["test"]["accuracy"] if "test" in r else CHANCE for r in runs]
+        held = [_validation(r) for r in runs]
+        known = [x for x in held if x is not None]
+        rows.append(
+            Row(
+                optimizer=optimizer,
+                lr=lr,
+                seeds=len(runs),
+                failed=sum("failed" in r for r in runs),
+                validation=statistics.fmean(known) if len(known) == len(runs) else None,
+                test=statistics.fmean(tests),
+                margin=margin(tests),
+            )
+        )
+    return rows
+
+
+def margin(values: Sequence[float]) -> float:
+    """Return half the width of the 95 % interval of a mean, by Student's t."""
+    n = len(values)
+    if n < 2:
+        return math.inf
+    quantile = STUDENT[n - 1] if n <= len(STUDENT) else 1.96
+    return quantile * statistics.stdev(values) / math.sqrt(n)
+
+
+def table(rows: Iterable[Row]) -> list[str]:
+    """Return the rows as lines of text."""
+    lines = ["optimizer          lr   seeds  failed  validation     test (95 % interval)"]
+    for row in rows:
+        held = "         -" if row.validation is None else f"{row.validation:10.2%}"
+        around = "" if math.isinf(row.margin) else f" ± {row.margin:.2%}"
+        lines.append(
+            f"{row.optimizer:<14}{row.lr:>8.2g}{row.seeds:>7}{row.failed:>8}  {held}"
+            f"  {row.test:7.2%}{around}"
+        )
+    return lines
+
+
+def _validation(record: Record) -> float | None:
+    if "failed" in record:
+        return CHANCE if record["config"]["validation"] else None
+    last = record["epochs"][-1]
+    return float(last["validation"]["accuracy"]) if "validation" in last else None

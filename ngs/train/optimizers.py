@@ -1,0 +1,146 @@
+"""The optimizers that a run can name, ours and others', each from the settings alone.
+
+It rests on :mod:`ngs.optim.torch`, on torch, and on the packages of the extra ``peers`` when one of
+theirs is asked for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from ngs.factor import MultiplicativeRule
+from ngs.optim.torch import NGS
+from ngs.schedules import Constant, OneCycle, Schedule, WarmupCosine
+from ngs.train.config import CYCLED_MOMENTUM, WARMUP, TrainConfig
+
+Builder = Callable[[Iterable[nn.Parameter], TrainConfig, int], torch.optim.Optimizer]
+
+
+def build_optimizer(
+    config: TrainConfig, model: nn.Module, total_steps: int
+) -> torch.optim.Optimizer:
+    """Return the optimizer that ``config`` names, over all parameters of ``model``.
+
+    Raises:
+        ImportError: it belongs to a package that is not installed.
+    """
+    return BUILDERS[config.optimizer](model.parameters(), config, total_steps)
+
+
+def learning_rates(config: TrainConfig, total_steps: int) -> Schedule:
+    """Return the learning rate of every step."""
+    if config.schedule == "constant":
+        return Constant(config.lr)
+    if config.schedule == "onecycle":
+        first = config.lr / 25.0
+        return OneCycle(first, config.lr, first / 1e4, total_steps)
+    return WarmupCosine(config.lr, total_steps, warmup=int(WARMUP * total_steps))
+
+
+def momenta(config: TrainConfig, total_steps: int) -> Schedule | None:
+    """Return the momentum of every step, or ``None`` where it is constant."""
+    if config.schedule != "onecycle":
+        return None
+    highest, lowest = CYCLED_MOMENTUM
+    return OneCycle(highest, lowest, highest, total_steps)
+
+
+def _ngs(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
+    momentum = momenta(config, total_steps) or config.momentum
+    return NGS(params, config.lr, momentum, config.weight_decay)
+
+
+def _ngs_factor(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
+    momentum = momenta(config, total_steps) or config.momentum
+    return NGS(params, config.lr, momentum, config.weight_decay, factor=MultiplicativeRule())
+
+
+def _sgd(nesterov: bool) -> Builder:
+    def build(
+        params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
+    ) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            params,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=nesterov and config.momentum > 0.0,
+        )
+
+    return build
+
+
+def _prodigy(
+    params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
+) -> torch.optim.Optimizer:
+    # decouple=False: the same L2 penalty that the others minimise
+    prodigy = _peer("prodigyopt").Prodigy
+    optimizer: torch.optim.Optimizer = prodigy(
+        params, lr=config.lr, weight_decay=config.weight_decay, decouple=False
+    )
+    return optimizer
+
+
+def _schedule_free(
+    params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
+) -> torch.optim.Optimizer:
+    schedule_free = _peer("schedulefree").SGDScheduleFree
+    optimizer: torch.optim.Optimizer = schedule_free(
+        params, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    _mode(optimizer, "train")
+    return optimizer
+
+
+def _peer(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"this optimizer needs {name}: pip install 'ngs[peers]'") from error
+
+
+BUILDERS: dict[str, Builder] = {
+    "ngs": _ngs,
+    "ngs-factor": _ngs_factor,
+    "sgd": _sgd(nesterov=False),
+    "sgd-nesterov": _sgd(nesterov=True),
+    "prodigy": _prodigy,
+    "schedule-free": _schedule_free,
+}
+"""Every optimizer by the name that the settings know."""
+
+
+@contextmanager
+def evaluation_point(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Hold inside the block the parameters that the optimizer's method means to return.
+
+    For NGS the iterate instead of the look-ahead point, for Schedule-Free its average.
+    """
+    if isinstance(optimizer, NGS):
+        with optimizer.at_iterate():
+            yield
+    elif hasattr(optimizer, "eval"):
+        _mode(optimizer, "eval")
+        try:
+            yield
+        finally:
+            _mode(optimizer, "train")
+    else:
+        yield
+
+
+def stay_at_evaluation_point(optimizer: torch.optim.Optimizer) -> None:
+    """Go where :func:`evaluation_point` goes, for good: training is over."""
+    if isinstance(optimizer, NGS):
+        optimizer.to_iterate()
+    elif hasattr(optimizer, "eval"):
+        _mode(optimizer, "eval")
+
+
+def _mode(optimizer: Any, name: str) -> None:
+    """Call the method ``train`` or ``eval`` that Schedule-Free adds to torch's optimizers."""
+    getattr(optimizer, name)()
