@@ -8,7 +8,6 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -102,7 +101,7 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 @click.option(
     "--model",
     default="convnet-narrow",
-    help="Network: convnet (19.4 M parameters), convnet-narrow (1.2 M) or small (72 k).",
+    help="Network: convnet (19.4 M parameters), convnet-narrow (1.2 M) or small (71 k).",
 )
 @click.option("--epochs", default=8, help="Passes over the training images.")
 @click.option("--batch-size", default=128, help="Images a step.")
@@ -205,7 +204,7 @@ def train(download: bool, out: Path, **settings: Any) -> None:
 @click.option(
     "--out",
     default=Path("runs/compare.jsonl"),
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
     help="File of records; runs that it has already are not repeated.",
 )
 def compare(
@@ -216,21 +215,24 @@ def compare(
     Stopped with Ctrl-C it goes on where it was when the same command is given again. Choose by the
     column of the validation accuracy (--validation 5000), never by the test accuracy.
     """
-    from ngs.train.compare import grid, run_all, summarize, table
+    from ngs.train.compare import grid, recorded, run_all, summarize, table
     from ngs.train.config import TrainConfig
-    from ngs.train.records import read_records
 
     configs = grid(
         TrainConfig(**settings),
-        optimizers.split(","),
+        [name.strip() for name in optimizers.split(",")],
         _numbers("lrs", lrs, float),
         _numbers("seeds", seeds, int),
     )
     _check_writable(out.parent)
-    run_all(configs, out, command=_command(), download=download, say=_say)
-    wanted = [asdict(config) for config in configs]
-    records = [record for record in read_records(out) if record["config"] in wanted]
-    for line in table(summarize(records)):
+    try:
+        run_all(configs, out, command=_command(), download=download, say=_say)
+    except KeyboardInterrupt:
+        click.echo(err=True)  # ends the line on which a terminal has echoed ^C
+        _stop(130, f"interrupted; the same command goes on after the runs that {out} has")
+    except OSError as error:
+        _stop(1, f"a run is done, but its record cannot be kept: {error}")
+    for line in table(summarize(recorded(configs, out))):
         _say(line)
 
 
@@ -248,7 +250,7 @@ def bench() -> None:
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
     help="File that the record is appended to.  [default: no record]",
 )
 def bench_step_command(model: str, layout: str, rounds: int, device: str, out: Path | None) -> None:
@@ -274,15 +276,20 @@ def bench_step_command(model: str, layout: str, rounds: int, device: str, out: P
             f"{row['mean_ratio']:>12.2f}"
         )
     if out is not None:
-        append_record(out, {"command": _command(), **record})
+        try:
+            append_record(out, {"command": _command(), **record})
+        except OSError as error:
+            _stop(1, f"the record cannot be kept: {error}")
+        _say(f"record: {out}")
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
-    """Return a list of numbers that was given with commas."""
+    """Return a list of numbers that was given with commas between them."""
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{name} must be numbers with commas between them, got {text!r}") from None
+        what = "whole numbers" if kind is int else "numbers"
+        raise InputError(f"{name} must be {what} with commas between them, got {text!r}") from None
 
 
 def _command() -> str:
@@ -314,5 +321,5 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"out: cannot write in {folder} ({error.strerror}): name another folder with --out"
+            f"out: cannot write in {folder} ({error.strerror}): name another place with --out"
         ) from error

@@ -10,12 +10,57 @@ the same rule. It rests on the standard library.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from ngs.errors import InputError
 
-Rule = Callable[[float, float, float, float], float]
-"""``(factor, inner, grad_square, direction_square) -> factor``."""
+
+class Signal(NamedTuple):
+    r"""What a step tells a rule.
+
+    Attributes:
+        inner: :math:`\langle g_t, d_{t-1}\rangle`, gradient and direction travelled.
+        grad_square: :math:`\lVert g_t\rVert^2`.
+        direction_square: :math:`\lVert d_{t-1}\rVert^2`.
+        lr: the learning rate that the schedule has at this step, before any factor.
+    """
+
+    inner: float
+    grad_square: float
+    direction_square: float
+    lr: float = 1.0
+
+
+class FactorState(NamedTuple):
+    r"""The factor, and what a rule must remember from step to step; plain numbers, so it is saved.
+
+    Attributes:
+        factor: :math:`\alpha_t`, the learned part.
+        damping: what this one step is multiplied by besides.
+        peak: the largest learning rate of the schedule so far.
+        cosine: running mean of the cosine.
+        reference: the largest running mean so far, at least 0.
+        crossings: how often the cosine has crossed its target.
+        side: 1 if it was above the target last time, -1 if below, 0 before the first time.
+        mean_square: running mean of :math:`\lVert g_t\rVert^2`.
+    """
+
+    factor: float = 1.0
+    damping: float = 1.0
+    peak: float = 0.0
+    cosine: float = 0.0
+    reference: float = 0.0
+    crossings: int = 0
+    side: int = 0
+    mean_square: float = 0.0
+
+
+class Rule(Protocol):
+    """What an optimizer asks after every step."""
+
+    def follow(self, state: FactorState, signal: Signal) -> FactorState:
+        """Return the next state, whose ``factor * damping`` multiplies the learning rate."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,11 +101,7 @@ class MultiplicativeRule:
             raise InputError(f"gain must be finite and above 0, got {self.gain}")
         if not -1.0 < self.target < 1.0:
             raise InputError(f"target must lie in (-1, 1), got {self.target}")
-        if not 0.0 < self.minimum <= self.maximum < math.inf:
-            raise InputError(
-                "minimum and maximum must be finite with 0 < minimum <= maximum, got "
-                f"{self.minimum} and {self.maximum}"
-            )
+        _check_bounds(self.minimum, self.maximum)
 
     def __call__(
         self, factor: float, inner: float, grad_square: float, direction_square: float
@@ -73,12 +114,15 @@ class MultiplicativeRule:
             grad_square: :math:`\lVert g_t\rVert^2`.
             direction_square: :math:`\lVert d_{t-1}\rVert^2`.
         """
-        norms = math.sqrt(grad_square) * math.sqrt(direction_square)
-        if not (math.isfinite(inner) and math.isfinite(norms) and norms > 0.0):
+        cosine = _cosine(inner, grad_square, direction_square)
+        if cosine is None:
             return factor
-        cosine = min(max(inner / norms, -1.0), 1.0)
         grown = factor * math.exp(self.gain * (cosine - self.target))
         return min(max(grown, self.minimum), self.maximum)
+
+    def follow(self, state: FactorState, signal: Signal) -> FactorState:
+        """Return the state with the next factor; nothing else is remembered."""
+        return state._replace(factor=self(state.factor, *signal[:3]))
 
 
 @dataclass(frozen=True)
@@ -121,18 +165,162 @@ class AdditiveRule:
         """
         return factor + self.gain * inner
 
+    def follow(self, state: FactorState, signal: Signal) -> FactorState:
+        """Return the state with the next factor; nothing else is remembered."""
+        return state._replace(factor=self(state.factor, *signal[:3]))
+
+
+@dataclass(frozen=True)
+class AngleRule:
+    r"""Steer the learning rate by the angle between gradient and direction travelled.
+
+    With :math:`c_t` the cosine of the gradient and the direction, :math:`\bar c_t` its running
+    mean, :math:`\eta_t` the learning rate of the schedule, :math:`\hat\eta_t` the largest one so
+    far and :math:`k_t` how often :math:`c_t` has crossed its target :math:`c^\star_t`,
+
+    .. math:: c^\star_t = -\kappa\,\max_{s\le t}\,\bar c_s, \qquad
+              \ln A_t = \ln A_{t-1} + \frac{\gamma}{1 + k_t/\tau}\,(c_t - c^\star_t), \qquad
+              \alpha_t = \frac{A_t}{\hat\eta_t} .
+
+    A step has the learning rate :math:`\rho_t\alpha_t\eta_t`: the learned rate :math:`A_t` takes
+    the place of the schedule's peak, and the schedule keeps its shape. (A warm-up, whose rate is a
+    new peak at every step, is replaced altogether.) :math:`A` starts at ``start`` times the first
+    learning rate, follows the cosine while the schedule stands at ``hold`` of its peak or higher,
+    and then lets it decay.
+
+    The noise of a mini-batch makes every cosine smaller. The largest running mean tells how small
+    it is when the steps are short, and the target is a share of that. The gain falls with every
+    crossing: while the cosine stays on one side the rate moves fast, around the target it settles.
+    :math:`\rho_t = \min(1, \sigma m_{t-1}/\lVert g_t\rVert)` shortens a step whose gradient is
+    longer than ``spike`` times the root mean square :math:`m_{t-1}` of those before it.
+
+    Args:
+        gain: :math:`\gamma`, above 0.
+        share: :math:`\kappa` in [0, 1). The greedy 0 ends at a rate far too small; chapter 8 shows
+            why, and measures it.
+        patience: :math:`\tau`, crossings after which the gain is halved, above 0.
+        down: what the gain is multiplied by below the target, above 0.
+        smoothing: how much of the running mean of the cosine is kept from step to step, in [0, 1).
+        start: what the first learning rate is multiplied by, above 0.
+        hold: share of the peak below which the schedule is left alone, in [0, 1].
+        spike: :math:`\sigma`, 1 or more; infinite for no damping.
+        memory: how much of the mean square is kept from step to step, in [0, 1).
+        minimum: smallest factor, above 0.
+        maximum: largest factor, at least ``minimum``.
+
+    Raises:
+        InputError: a parameter is out of range.
+
+    Source: chapter 8; the derivative is that of Baydin et al. (2018), the gain Kesten's (1958).
+
+    >>> rule = AngleRule(gain=1.0, share=0.0, down=1.0, start=1.0)
+    >>> state = rule.follow(FactorState(), Signal(-2.0, 4.0, 4.0, lr=0.1))
+    >>> state.factor == math.exp(-0.5)
+    True
+    """
+
+    gain: float = 0.5
+    share: float = 0.25
+    patience: float = 3.0
+    down: float = 0.5
+    smoothing: float = 0.8
+    start: float = 0.1
+    hold: float = 0.5
+    spike: float = 2.0
+    memory: float = 0.9
+    minimum: float = 1e-6
+    maximum: float = 1e6
+
+    def __post_init__(self) -> None:
+        for name in ("gain", "patience", "down", "start"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be finite and above 0, got {getattr(self, name)}")
+        for name in ("share", "smoothing", "memory"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0.0 <= self.hold <= 1.0:
+            raise InputError(f"hold must lie in [0, 1], got {self.hold}")
+        if not self.spike >= 1.0:
+            raise InputError(f"spike must be 1 or more, got {self.spike}")
+        _check_bounds(self.minimum, self.maximum)
+
+    def follow(self, state: FactorState, signal: Signal) -> FactorState:
+        """Return the next state; see the class."""
+        factor, peak, lr = state.factor, state.peak, signal.lr
+        if not 0.0 < lr < math.inf:  # a warm-up that starts from zero
+            return state._replace(damping=1.0)
+        if lr > peak:  # the learned rate A = factor * peak is not raised by the schedule
+            factor *= self.start if peak == 0.0 else peak / lr
+            peak = lr
+        state = state._replace(factor=factor, peak=peak)
+        cosine = _cosine(signal.inner, signal.grad_square, signal.direction_square)
+        if cosine is not None and lr >= self.hold * peak:
+            state = self._steer(state, cosine)
+        damping, mean_square = self._damp(state.mean_square, signal.grad_square)
+        factor = min(max(state.factor, self.minimum), self.maximum)
+        return state._replace(factor=factor, damping=damping, mean_square=mean_square)
+
+    def _steer(self, state: FactorState, cosine: float) -> FactorState:
+        """Move the factor by one cosine."""
+        kept = 0.0 if state.side == 0 else self.smoothing
+        mean = kept * state.cosine + (1.0 - kept) * cosine
+        reference = max(state.reference, mean)
+        error = cosine + self.share * reference
+        side = 1 if error > 0.0 else -1
+        crossings = state.crossings + (side * state.side < 0)
+        gain = self.gain / (1.0 + crossings / self.patience) * (1.0 if side > 0 else self.down)
+        return state._replace(
+            factor=state.factor * math.exp(gain * error),
+            cosine=mean,
+            reference=reference,
+            crossings=crossings,
+            side=side,
+        )
+
+    def _damp(self, mean_square: float, grad_square: float) -> tuple[float, float]:
+        """Return the damping of this step, and the next mean square."""
+        if not 0.0 < grad_square < math.inf:
+            return 1.0, mean_square
+        if mean_square == 0.0:
+            return 1.0, grad_square
+        longest = self.spike**2 * mean_square
+        damping = min(1.0, math.sqrt(longest / grad_square))
+        kept = min(grad_square, longest)  # or one spike would hide the next
+        return damping, self.memory * mean_square + (1.0 - self.memory) * kept
+
+
+def _check_bounds(minimum: float, maximum: float) -> None:
+    if not 0.0 < minimum <= maximum < math.inf:
+        raise InputError(
+            "minimum and maximum must be finite with 0 < minimum <= maximum, got "
+            f"{minimum} and {maximum}"
+        )
+
+
+def _cosine(inner: float, grad_square: float, direction_square: float) -> float | None:
+    """Return the cosine of gradient and direction, or ``None`` where there is no angle."""
+    norms = math.sqrt(grad_square) * math.sqrt(direction_square)
+    if not (math.isfinite(inner) and math.isfinite(norms) and norms > 0.0):
+        return None
+    return min(max(inner / norms, -1.0), 1.0)
+
 
 @dataclass
 class Memory:
     """What :func:`gradscaling_step` must remember from one call to the next.
 
     Attributes:
-        factor: the acceleration factor of the last call.
+        state: the acceleration factor of the last call, and what its rule remembers.
         direction: the gradients of the last call, along which the last step went.
     """
 
-    factor: float = 1.0
+    state: FactorState = field(default_factory=FactorState)
     direction: list[Any] = field(default_factory=list)
+
+    @property
+    def factor(self) -> float:
+        """The acceleration factor of the last call, damping included."""
+        return self.state.factor * self.state.damping
 
 
 def gradscaling_step(
@@ -192,7 +380,7 @@ def gradscaling_step(
     if memory.direction:
         inner = _dot(gradients, memory.direction)
         squares = _dot(gradients, gradients), _dot(memory.direction, memory.direction)
-        memory.factor = (rule or MultiplicativeRule())(memory.factor, inner, *squares)
+        memory.state = (rule or MultiplicativeRule()).follow(memory.state, Signal(inner, *squares))
     memory.direction = [1.0 * g for g in gradients]  # copies: the caller's may be overwritten
     return [memory.factor * g for g in gradients], loss
 

@@ -52,7 +52,7 @@ def decoupled_hyperparameters(
         raise InputError(f"momentum must lie in [0, 1), got {momentum}")
     if not 0.0 <= weight_decay < math.inf:
         raise InputError(f"weight_decay must be finite and at least 0, got {weight_decay}")
-    if batch_size < 1:
+    if not 1 <= batch_size < math.inf:
         raise InputError(f"batch_size must be 1 or more, got {batch_size}")
     scale = UNIT * (1.0 + 1.0 / (1.0 - momentum))
     step = lr / scale * (batch_size if mean_loss else 1)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from ngs.factor import MultiplicativeRule
+from ngs.factor import AngleRule
 from ngs.optim.torch import NGS
 from ngs.restart import GradientRestart
 from ngs.train import models
@@ -85,7 +85,7 @@ def _contestants(model: str, layout: str, device: torch.device) -> tuple[dict[st
             p.grad = g.clone()
         return copies
 
-    learned = {"factor": MultiplicativeRule(), "restart": GradientRestart(), "check_finite": True}
+    learned = {"factor": AngleRule(), "restart": GradientRestart(), "check_finite": True}
     makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "sgd for-loop": lambda: torch.optim.SGD(
             parameters(), 1e-6, 0.9, nesterov=True, foreach=False
@@ -100,7 +100,7 @@ def _contestants(model: str, layout: str, device: torch.device) -> tuple[dict[st
         "ngs, finiteness checked": lambda: NGS(parameters(), 1e-6, 0.9, check_finite=True),
         "ngs, all on": lambda: NGS(parameters(), 1e-6, 0.9, **learned),  # type: ignore[arg-type]
         "ngs, factor every 10th": lambda: NGS(
-            parameters(), 1e-6, 0.9, factor=MultiplicativeRule(), factor_every=10
+            parameters(), 1e-6, 0.9, factor=AngleRule(), factor_every=10
         ),
     }
     steps: dict[str, Step] = {name: _moving(maker()) for name, maker in makers.items()}

@@ -5,14 +5,17 @@ It rests on the training loop and the records beside it.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ngs.errors import InputError
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
-from ngs.train.loop import DivergenceError, train
-from ngs.train.records import Record, append_record, read_records
+from ngs.train.loop import DivergenceError, pick_device, train
+from ngs.train.optimizers import check_installed
+from ngs.train.records import Record, append_record, provenance, read_records
 
 
 def grid(
@@ -21,7 +24,17 @@ def grid(
     lrs: Sequence[float],
     seeds: Sequence[int],
 ) -> list[TrainConfig]:
-    """Return the settings of every run, seeds outermost so that an early stop leaves whole sets."""
+    """Return the settings of every run, seeds outermost so that an early stop leaves whole sets.
+
+    Raises:
+        InputError: a list is empty, has a value twice, or has one that no run can use.
+    """
+    for name, values in (("optimizers", optimizers), ("lrs", lrs), ("seeds", seeds)):
+        if not values:
+            raise InputError(f"{name} must be one or more, got none")
+        twice = [value for value, count in Counter(values).items() if count > 1]
+        if twice:
+            raise InputError(f"{name} must all be different, got {twice[0]} more than once")
     return [
         replace(base, optimizer=optimizer, lr=lr, seed=seed)
         for seed in seeds
@@ -50,20 +63,31 @@ def run_all(
         say: is handed a line of news after every run.
 
     Raises:
-        InputError: see :func:`ngs.train.loop.train`.
+        InputError: see :func:`ngs.train.loop.train`; or ``path`` is not a file of records.
+        ImportError: an optimizer belongs to a package that is not installed.
+        OSError: a record cannot be written.
     """
     say = say or (lambda line: None)
     configs = list(configs)
-    done = [r["config"] for r in read_records(path)] if path.is_file() else []
+    done = [record["config"] for record in recorded(configs, path)] if path.is_file() else []
     todo = [config for config in configs if asdict(config) not in done]
     say(f"{len(configs)} runs, {len(configs) - len(todo)} of them recorded already")
-    data = load(configs[0].dataset, download=download)
+    if not todo:
+        return
+    for optimizer in dict.fromkeys(config.optimizer for config in todo):
+        check_installed(optimizer)
+    data = load(todo[0].dataset, download=download)
     for number, config in enumerate(todo, start=1):
         name = f"{config.optimizer}, lr {config.lr:g}, seed {config.seed}"
         try:
             _, record = train(config, download=download, data=data)
         except DivergenceError as error:
-            record = {"kind": "train", "config": asdict(config), "failed": str(error)}
+            record = {
+                "kind": "train",
+                "config": asdict(config),
+                **provenance(pick_device(config.device)),
+                "failed": str(error),
+            }
             say(f"{number}/{len(todo)}  {name}: {error}")
         else:
             say(
@@ -71,6 +95,17 @@ def run_all(
                 f"{record['wall_seconds']:.0f} s"
             )
         append_record(path, {"command": command, **record})
+
+
+def recorded(configs: Iterable[TrainConfig], path: Path) -> list[Record]:
+    """Return the records that ``path`` has of these runs, one a run, whatever else it holds.
+
+    Raises:
+        InputError: ``path`` is not a file of records.
+    """
+    found = [record for record in read_records(path) if record.get("kind") == "train"]
+    runs = (next((r for r in found if r.get("config") == asdict(c)), None) for c in configs)
+    return [run for run in runs if run is not None]
 
 
 @dataclass(frozen=True)
@@ -134,7 +169,7 @@ def margin(values: Sequence[float]) -> float:
     n = len(values)
     if n < 2:
         return math.inf
-    quantile = STUDENT[n - 1] if n <= len(STUDENT) else 1.96
+    quantile = STUDENT[n - 1] if n <= len(STUDENT) else _student(n - 1)
     return quantile * statistics.stdev(values) / math.sqrt(n)
 
 
@@ -145,10 +180,21 @@ def table(rows: Iterable[Row]) -> list[str]:
         held = "         -" if row.validation is None else f"{row.validation:10.2%}"
         around = "" if math.isinf(row.margin) else f" ± {row.margin:.2%}"
         lines.append(
-            f"{row.optimizer:<14}{row.lr:>8.2g}{row.seeds:>7}{row.failed:>8}  {held}"
+            f"{row.optimizer:<14}{row.lr:>8.3g}{row.seeds:>7}{row.failed:>8}  {held}"
             f"  {row.test:7.2%}{around}"
         )
     return lines
+
+
+def _student(degrees: int) -> float:
+    """Return the 97.5 % quantile of Student's t for 10 degrees of freedom or more.
+
+    Source: Abramowitz & Stegun (1964), 26.7.5.
+    """
+    z = 1.959964  # that of the normal distribution
+    first = (z**3 + z) / 4.0
+    second = (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0
+    return z + first / degrees + second / degrees**2
 
 
 def _validation(record: Record) -> float | None:

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 
 from ngs.errors import InputError
 from ngs.train.data import DATASETS
-from ngs.train.models import MODELS
+from ngs.train.models import LEAST_SIDE, MODELS
 
-OPTIMIZERS = ("ngs", "ngs-factor", "sgd", "sgd-nesterov", "prodigy", "schedule-free")
+OPTIMIZERS = (
+    "ngs",
+    "ngs-factor",
+    "sgd",
+    "sgd-nesterov",
+    "hypergradient",
+    "prodigy",
+    "schedule-free",
+)
 SCHEDULES = ("cosine", "onecycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -34,6 +42,7 @@ class TrainConfig:
         batch_size: images a step, from 1 to the number of training images.
         optimizer: ``"ngs"``, exact Nesterov; ``"ngs-factor"``, with the acceleration factor;
             ``"sgd"``, torch's heavy ball; ``"sgd-nesterov"``, torch's Nesterov form;
+            ``"hypergradient"``, Baydin et al.'s, which ignores the schedule after the first step;
             ``"prodigy"`` and ``"schedule-free"``, peers that need the extra ``peers``.
         lr: largest learning rate of the schedule, above 0. Prodigy's authors advise 1.
         momentum: coefficient in [0, 1); Prodigy has its own, and so has a one-cycle schedule.
@@ -87,10 +96,25 @@ class TrainConfig:
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
         if self.side not in SIDES:
             raise InputError(f"side must be one of {', '.join(map(str, SIDES))}, got {self.side}")
+        least_side = LEAST_SIDE.get(self.model, 0)
+        if self.side < least_side:
+            raise InputError(
+                f"side must be {least_side} for model {self.model}, got {self.side}: take model "
+                "small for smaller images"
+            )
         if not (math.isfinite(self.lr) and self.lr > 0.0):
             raise InputError(f"lr must be finite and above 0, got {self.lr}")
         if not 0.0 <= self.momentum < 1.0:
             raise InputError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if self.optimizer == "schedule-free":
+            # Its average is found from the stored point by means of the momentum: one, above 0.
+            if self.schedule == "onecycle":
+                raise InputError(
+                    "schedule onecycle changes the momentum, which schedule-free needs constant: "
+                    "take schedule constant"
+                )
+            if self.momentum == 0.0:
+                raise InputError("momentum must lie in (0, 1) for schedule-free, got 0.0")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0.0):
             raise InputError(f"weight-decay must be finite and at least 0, got {self.weight_decay}")
         if not 0 <= self.seed < 2**64:

@@ -101,8 +101,14 @@ class Dataset:
             side: the new width and height, a divisor of the old.
 
         Raises:
-            InputError: there are fewer training images than that.
+            InputError: ``train_images`` is negative or more than there are, or ``side`` does not
+                divide the width.
         """
+        width = self.train.images.shape[-1]
+        if side < 1 or width % side:
+            raise InputError(f"side must divide the images' width of {width}, got {side}")
+        if train_images < 0:
+            raise InputError(f"train-images must be 0 or more, got {train_images}")
         if train_images > len(self.train):
             raise InputError(
                 f"train-images must be at most the {len(self.train):,} training images of "

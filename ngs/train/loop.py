@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from ngs.train.data import Dataset, Split, load
 from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import (
     build_optimizer,
+    check_installed,
     evaluation_point,
+    learned_rate,
     learning_rates,
     momenta,
     stay_at_evaluation_point,
@@ -83,7 +86,9 @@ def train(
     Raises:
         InputError: the data cannot be had, or do not fit the configuration.
         DivergenceError: a loss, in training or on held-out images, became infinite or NaN.
+        ImportError: the optimizer belongs to a package that is not installed.
     """
+    check_installed(config.optimizer)
     say = say or (lambda line: None)
     clock = Clock()
     device = pick_device(config.device)
@@ -109,13 +114,18 @@ def train(
         "parameters": models.parameter_count(model),
         "images": {k: len(getattr(data, k)) for k in ("train", "validation", "test")},
     }
+    run = Run(config, data, model, device, dtype, clock)
     say(f"data: {data.name}, {data.source}")
     say(f"model: {config.model}, {record['parameters']:,} parameters")
     say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
-    run = Run(config, data, model, device, dtype, clock)
     begin, cpu_begin = time.perf_counter(), time.process_time()
     epochs = []
-    with tqdm(total=run.total_steps, unit="step", disable=None, leave=False) as bar:
+    with (
+        tqdm(total=run.total_steps, unit="step", disable=None, leave=False) as bar,
+        warnings.catch_warnings(),
+    ):
+        # One warning a step would bury everything else; the row of the epoch counts them.
+        warnings.filterwarnings("ignore", "NGS refused a step", RuntimeWarning)
         for epoch in range(1, config.epochs + 1):
             row = run.epoch(epoch, bar)
             epochs.append(row)
@@ -168,6 +178,7 @@ class Run:
         self.lr = learning_rates(config, self.total_steps)
         self.momentum = momenta(config, self.total_steps)
         self.step = 0
+        self.refused = 0
 
     def epoch(self, number: int, bar: "tqdm[None]") -> Record:
         """Pass once over the training images; return the row for the record."""
@@ -208,9 +219,14 @@ class Run:
         row: Record = {
             "epoch": number,
             "lr": self.optimizer.param_groups[0]["lr"],
+            **learned_rate(self.optimizer),
             "train_loss": round(mean_loss, 5),
             "train_accuracy": round(int(right) / seen, 5),
         }
+        refused = int(getattr(self.optimizer, "refused", 0))
+        if refused > self.refused:
+            row["refused"] = refused - self.refused
+            self.refused = refused
         if len(self.data.validation):
             measured = self.evaluate(self.data.validation)
             row["validation"] = {k: measured[k] for k in ("loss", "accuracy")}
@@ -222,7 +238,7 @@ class Run:
         """Take one optimizer step; return mean loss and number of right answers before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(self.step)
-            if self.momentum is not None and not callable(group.get("momentum")):
+            if self.momentum is not None and not callable(group.get("momentum", self.momentum)):
                 group["momentum"] = self.momentum(self.step)  # as torch's OneCycleLR would
         self.step += 1
         self.optimizer.zero_grad()
@@ -255,7 +271,7 @@ class Run:
 
     @torch.no_grad()
     def _measure(self, split: Split) -> Record:
-        if self.config.optimizer == "schedule-free":
+        if self.config.optimizer == "schedule-free" and self.config.batch_norm:
             self._recalibrate()
         self.model.eval()
         classes = len(self.data.classes)
@@ -280,8 +296,13 @@ class Run:
         """Let batch normalisation see 50 batches, as Schedule-Free's authors advise.
 
         Its averages were taken at the points where the gradients were, far from the average that
-        is evaluated.
+        is evaluated. They start anew, so that a short epoch leaves nothing of them either.
         """
+        norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
+        kept = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches seen
         self.model.train()
         source = batches(
             self.data.train,
@@ -293,6 +314,8 @@ class Run:
         )
         for images, _ in itertools.islice(source, 50):
             self.scores(images)
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
 
     def _check_finite(self, loss: float, what: str) -> None:
         if not math.isfinite(loss):
@@ -353,6 +376,8 @@ def _line(row: Record, epochs: int) -> str:
         f"epoch {row['epoch']:>2}/{epochs}  loss {row['train_loss']:.4f}  "
         f"train accuracy {row['train_accuracy']:.2%}"
     )
+    if "refused" in row:
+        line += f"  {row['refused']} steps refused (gradient not finite)"
     if "validation" in row:
         line += f"  validation accuracy {row['validation']['accuracy']:.2%}"
     return f"{line}  {row['seconds']:.0f} s"

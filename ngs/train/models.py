@@ -118,6 +118,9 @@ MODELS: dict[str, Callable[[bool], nn.Module]] = {
 }
 """Every network by name; the argument says whether it normalises its batches."""
 
+LEAST_SIDE = {"convnet": 32, "convnet-narrow": 32}
+"""Smallest images for those networks that pool more often than 8x8 images allow."""
+
 
 def build(name: str, *, batch_norm: bool = True) -> nn.Module:
     """Return a freshly initialised network (torch's default initialisation).

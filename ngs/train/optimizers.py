@@ -12,12 +12,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from ngs.factor import MultiplicativeRule
+from ngs.errors import InputError
+from ngs.factor import AngleRule
+from ngs.optim.hypergradient import HypergradientSGD
 from ngs.optim.torch import NGS
 from ngs.schedules import Constant, OneCycle, Schedule, WarmupCosine
 from ngs.train.config import CYCLED_MOMENTUM, WARMUP, TrainConfig
 
 Builder = Callable[[Iterable[nn.Parameter], TrainConfig, int], torch.optim.Optimizer]
+
+PEERS = {"prodigy": "prodigyopt", "schedule-free": "schedulefree"}
+"""The package that an optimizer of others comes from."""
+LEAST_CYCLE = 4
+"""Steps of the shortest one-cycle schedule: its rise, 30 %, has to be longer than one step."""
+
+
+def check_installed(optimizer: str) -> None:
+    """Find out before anything is loaded whether the package of an optimizer is there.
+
+    Raises:
+        ImportError: it is not.
+    """
+    if optimizer in PEERS:
+        _peer(optimizer)
 
 
 def build_optimizer(
@@ -37,7 +54,7 @@ def learning_rates(config: TrainConfig, total_steps: int) -> Schedule:
         return Constant(config.lr)
     if config.schedule == "onecycle":
         first = config.lr / 25.0
-        return OneCycle(first, config.lr, first / 1e4, total_steps)
+        return _one_cycle(first, config.lr, first / 1e4, total_steps)
     return WarmupCosine(config.lr, total_steps, warmup=int(WARMUP * total_steps))
 
 
@@ -46,7 +63,16 @@ def momenta(config: TrainConfig, total_steps: int) -> Schedule | None:
     if config.schedule != "onecycle":
         return None
     highest, lowest = CYCLED_MOMENTUM
-    return OneCycle(highest, lowest, highest, total_steps)
+    return _one_cycle(highest, lowest, highest, total_steps)
+
+
+def _one_cycle(first: float, middle: float, last: float, total_steps: int) -> OneCycle:
+    if total_steps < LEAST_CYCLE:
+        raise InputError(
+            f"schedule onecycle needs {LEAST_CYCLE} steps or more, got {total_steps}: train for "
+            "more epochs or with a smaller batch-size"
+        )
+    return OneCycle(first, middle, last, total_steps)
 
 
 def _ngs(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
@@ -56,29 +82,37 @@ def _ngs(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) 
 
 def _ngs_factor(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
     momentum = momenta(config, total_steps) or config.momentum
-    return NGS(params, config.lr, momentum, config.weight_decay, factor=MultiplicativeRule())
+    return NGS(params, config.lr, momentum, config.weight_decay, factor=AngleRule())
 
 
 def _sgd(nesterov: bool) -> Builder:
     def build(
         params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
     ) -> torch.optim.Optimizer:
+        cycle = momenta(config, total_steps)
+        momentum = config.momentum if cycle is None else cycle(0)
         return torch.optim.SGD(
             params,
             lr=config.lr,
-            momentum=config.momentum,
+            momentum=momentum,
             weight_decay=config.weight_decay,
-            nesterov=nesterov and config.momentum > 0.0,
+            nesterov=nesterov and momentum > 0.0,
         )
 
     return build
+
+
+def _hypergradient(
+    params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
+) -> torch.optim.Optimizer:
+    return HypergradientSGD(params, config.lr, config.momentum, config.weight_decay)
 
 
 def _prodigy(
     params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
 ) -> torch.optim.Optimizer:
     # decouple=False: the same L2 penalty that the others minimise
-    prodigy = _peer("prodigyopt").Prodigy
+    prodigy = _peer("prodigy").Prodigy
     optimizer: torch.optim.Optimizer = prodigy(
         params, lr=config.lr, weight_decay=config.weight_decay, decouple=False
     )
@@ -88,7 +122,7 @@ def _prodigy(
 def _schedule_free(
     params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
 ) -> torch.optim.Optimizer:
-    schedule_free = _peer("schedulefree").SGDScheduleFree
+    schedule_free = _peer("schedule-free").SGDScheduleFree
     optimizer: torch.optim.Optimizer = schedule_free(
         params, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
@@ -96,11 +130,14 @@ def _schedule_free(
     return optimizer
 
 
-def _peer(name: str) -> Any:
+def _peer(optimizer: str) -> Any:
+    package = PEERS[optimizer]
     try:
-        return import_module(name)
+        return import_module(package)
     except ImportError as error:
-        raise ImportError(f"this optimizer needs {name}: pip install 'ngs[peers]'") from error
+        raise ImportError(
+            f"optimizer {optimizer} needs {package}: pip install 'ngs[peers]'"
+        ) from error
 
 
 BUILDERS: dict[str, Builder] = {
@@ -108,10 +145,19 @@ BUILDERS: dict[str, Builder] = {
     "ngs-factor": _ngs_factor,
     "sgd": _sgd(nesterov=False),
     "sgd-nesterov": _sgd(nesterov=True),
+    "hypergradient": _hypergradient,
     "prodigy": _prodigy,
     "schedule-free": _schedule_free,
 }
 """Every optimizer by the name that the settings know."""
+
+
+def learned_rate(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return the learning rate that an optimizer has found itself, for the record of an epoch."""
+    group = optimizer.param_groups[0]
+    if isinstance(optimizer, NGS) and optimizer.options.factor is not None:
+        return {"learned_lr": float(group["lr"]) * float(group["factor"])}
+    return {"learned_lr": float(group["learned_lr"])} if "learned_lr" in group else {}
 
 
 @contextmanager

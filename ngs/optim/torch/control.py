@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ngs.errors import InputError
-from ngs.factor import Rule
+from ngs.factor import FactorState, Rule, Signal
 from ngs.optim.torch.signals import Signals
 from ngs.restart import GradientRestart, Memory
 
@@ -70,28 +70,36 @@ def clipping(max_norm: float | None, norm: float | None) -> float:
 
 def next_factors(
     options: Options, groups: Sequence[Group], entries: Sequence[Entry], signals: Signals
-) -> tuple[list[float], tuple[float | None, ...]]:
-    r"""Return the next factor of each group, and the cosine that it followed.
+) -> tuple[list[FactorState], tuple[float | None, ...]]:
+    r"""Return the next state of each group's factor, and the cosine that it followed.
 
     The direction travelled is the velocity :math:`v_t`, so the rule is handed
-    :math:`\langle g_t, -v_t\rangle`, the squared norms of both, and how many steps have passed
-    since it was last asked.
+    :math:`\langle g_t, -v_t\rangle` and the squared norms of both; it is asked once for every step
+    that has passed since the last time.
     """
+    together = options.factor_scope == "all"
     sums = [[0.0, 0.0, 0.0] for _ in groups]
     columns = (signals.inner, signals.grad_square, signals.velocity_square)
     for entry, *numbers in zip(entries, *columns, strict=True):
-        place = 0 if options.factor_scope == "all" else entry.group
+        place = 0 if together else entry.group
         sums[place] = [a + b for a, b in zip(sums[place], numbers, strict=True)]
-    factors, cosines = [], []
+    found, cosines = [], []
     for number, group in enumerate(groups):
-        inner, grad_square, velocity_square = sums[0 if options.factor_scope == "all" else number]
-        factor = group["factor"]
+        inner, grad_square, velocity_square = sums[0 if together else number]
+        state = FactorState(*group["factor_state"])
         if options.factor is not None:
+            lr = float(groups[0 if together else number]["lr"])
             for _ in range(group["since_factor"] + 1):
-                factor = options.factor(factor, -inner, grad_square, velocity_square)
-        factors.append(factor)
+                signal = Signal(-inner, grad_square, velocity_square, lr)
+                state = options.factor.follow(state, signal)
+        if not 0.0 <= state.factor * state.damping < math.inf:
+            raise InputError(
+                f"the rule {options.factor} gave the factor {state.factor * state.damping}: it "
+                "must stay finite and at least 0; AngleRule and MultiplicativeRule do"
+            )
+        found.append(state)
         cosines.append(cosine(-inner, grad_square, velocity_square))
-    return factors, tuple(cosines)
+    return found, tuple(cosines)
 
 
 def wants_restart(

@@ -12,7 +12,7 @@ from typing import Any, overload
 import torch
 from torch.optim.optimizer import ParamsT
 
-from ngs.factor import Rule
+from ngs.factor import FactorState, Rule
 from ngs.optim.torch import control, states
 from ngs.optim.torch.control import Entry, Options
 from ngs.optim.torch.iterate import StoredAhead
@@ -85,7 +85,7 @@ class NGS(StoredAhead):
         weight_decay: :math:`\lambda \ge 0`.
         decoupled_weight_decay: how weight decay acts, see above.
         factor: rule of the acceleration factor, for example
-            :class:`ngs.factor.MultiplicativeRule`; ``None`` for no factor. The learning rate of a
+            :class:`ngs.factor.AngleRule`; ``None`` for no factor. The learning rate of a
             step is the group's ``lr`` times its factor, kept in the group as ``factor``.
         factor_every: number of steps from one look at the factor to the next; each look reads
             gradients and buffers once more.
@@ -252,15 +252,18 @@ class NGS(StoredAhead):
         options, groups = self.options, self.param_groups
         cosines: tuple[float | None, ...] = (None,) * len(groups)
         if signals is not None and self._factor_is_due():
-            factors, cosines = control.next_factors(options, groups, entries, signals)
-            for group, factor in zip(groups, factors, strict=True):
-                group.update(factor=factor, since_factor=0)
+            found, cosines = control.next_factors(options, groups, entries, signals)
+            for group, state in zip(groups, found, strict=True):
+                group.update(factor=state.factor, factor_state=tuple(state), since_factor=0)
         else:
             for group in groups:
                 group["since_factor"] += 1
+                group["factor_state"] = tuple(
+                    FactorState(*group["factor_state"])._replace(damping=1.0)
+                )
         norm = None if signals is None else math.sqrt(sum(signals.grad_square))
         clip = control.clipping(options.max_norm, norm)
-        lrs = [clip * group["factor"] * float(group["lr"]) for group in groups]
+        lrs = [clip * _multiplier(group) * float(group["lr"]) for group in groups]
         restart = False
         if signals is not None and options.restart is not None:
             memory = Memory(*groups[0]["restart_memory"])
@@ -381,3 +384,9 @@ class NGS(StoredAhead):
         for group, momentum in zip(self.param_groups, before, strict=False):
             if callable(momentum):
                 group.update(momentum=momentum, momentum_scheduled=True)
+
+
+def _multiplier(group: Group) -> float:
+    """Return what a group's learning rate is multiplied by in this step."""
+    state = FactorState(*group["factor_state"])
+    return state.factor * state.damping

@@ -1,6 +1,6 @@
 """What a parameter group and a parameter's state must hold, and how other states become ours.
 
-It rests on the standard library and :mod:`ngs.errors`; it never touches a tensor's entries.
+It rests on :mod:`ngs.factor` for the state of a factor; it never touches a tensor's entries.
 """
 
 import math
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ngs.errors import InputError
+from ngs.factor import FactorState
 
 Group = dict[str, Any]
 
@@ -15,6 +16,7 @@ COUNTS: Mapping[str, Any] = {
     "momentum_scheduled": False,
     "at_iterate": False,
     "factor": 1.0,
+    "factor_state": tuple(FactorState()),
     "since_factor": 0,
     "restart_memory": (0.0, 0),
     "restarts": 0,
