@@ -194,7 +194,8 @@ def _student(degrees: int) -> float:
     z = 1.959964  # that of the normal distribution
     first = (z**3 + z) / 4.0
     second = (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0
-    return z + first / degrees + second / degrees**2
+    third = (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0
+    return z + first / degrees + second / degrees**2 + third / degrees**3
 
 
 def _validation(record: Record) -> float | None:

@@ -12,7 +12,9 @@ from ngs.train.models import LEAST_SIDE, MODELS
 
 OPTIMIZERS = (
     "ngs",
+    "ngs-rescaled",
     "ngs-factor",
+    "ngs-factor-rescaled",
     "sgd",
     "sgd-nesterov",
     "hypergradient",
@@ -41,6 +43,7 @@ class TrainConfig:
         epochs: passes over the training images, 1 or more.
         batch_size: images a step, from 1 to the number of training images.
         optimizer: ``"ngs"``, exact Nesterov; ``"ngs-factor"``, with the acceleration factor;
+            ``-rescaled`` after either, with velocities that follow the learning rate;
             ``"sgd"``, torch's heavy ball; ``"sgd-nesterov"``, torch's Nesterov form;
             ``"hypergradient"``, Baydin et al.'s, which ignores the schedule after the first step;
             ``"prodigy"`` and ``"schedule-free"``, peers that need the extra ``peers``.

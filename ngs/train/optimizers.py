@@ -80,6 +80,25 @@ def _ngs(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) 
     return NGS(params, config.lr, momentum, config.weight_decay)
 
 
+def _ngs_rescaled(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
+    momentum = momenta(config, total_steps) or config.momentum
+    return NGS(params, config.lr, momentum, config.weight_decay, rescale_velocity=True)
+
+
+def _ngs_factor_rescaled(
+    params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
+) -> NGS:
+    momentum = momenta(config, total_steps) or config.momentum
+    return NGS(
+        params,
+        config.lr,
+        momentum,
+        config.weight_decay,
+        rescale_velocity=True,
+        factor=AngleRule(),
+    )
+
+
 def _ngs_factor(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
     momentum = momenta(config, total_steps) or config.momentum
     return NGS(params, config.lr, momentum, config.weight_decay, factor=AngleRule())
@@ -142,7 +161,9 @@ def _peer(optimizer: str) -> Any:
 
 BUILDERS: dict[str, Builder] = {
     "ngs": _ngs,
+    "ngs-rescaled": _ngs_rescaled,
     "ngs-factor": _ngs_factor,
+    "ngs-factor-rescaled": _ngs_factor_rescaled,
     "sgd": _sgd(nesterov=False),
     "sgd-nesterov": _sgd(nesterov=True),
     "hypergradient": _hypergradient,

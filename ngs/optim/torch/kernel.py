@@ -72,6 +72,7 @@ def exact_step(
     next_momentum: float,
     weight_decay: float = 0.0,
     maximize: bool = False,
+    keep_velocity: bool = False,
     foreach: bool | None = None,
     fused: bool | None = None,
 ) -> float:
@@ -87,6 +88,8 @@ def exact_step(
         next_momentum: :math:`\beta_{t+1}`.
         weight_decay: :math:`\lambda`; :math:`\lambda y_t` is added to the gradient.
         maximize: whether to go up instead of down.
+        keep_velocity: whether the buffers are read after the step. Where :math:`\beta_{t+1}=0` the
+            method itself has no use for :math:`v_{t+1}`, and without this they do not hold it.
         foreach: as for ``torch.optim.SGD``; ``None`` takes it where it is fast.
         fused: likewise; ``None`` takes it wherever it is correct.
     """
@@ -98,6 +101,11 @@ def exact_step(
     scalars = kernel_scalars(lr, scale, momentum, next_momentum)
     if scalars.fresh:
         torch._foreach_zero_(buffers)
+    if keep_velocity and next_momentum == 0.0:  # b <- -v_{t+1}/eta_t, which the kernel leaves out
+        torch._foreach_mul_(buffers, momentum * scale / lr)
+        torch._foreach_add_(buffers, grads, alpha=-1.0 if maximize else 1.0)
+        if weight_decay != 0.0:
+            torch._foreach_add_(buffers, params, alpha=weight_decay)
     triples = [[as_real(t) for t in x] for x in zip(params, grads, buffers, strict=True)]
     fused, foreach = pick_kernel([p for p, _, _ in triples], foreach, fused)
     if fused:

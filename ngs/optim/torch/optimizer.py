@@ -75,6 +75,12 @@ class NGS(StoredAhead):
     subtracts :math:`\eta_t\lambda y_t` from the iterate and leaves the velocity alone; here
     :math:`\eta_t` has the factor but not the clipping in it.
 
+    **Velocity.** Exact means that the velocity keeps its length when the learning rate drops. With
+    ``rescale_velocity`` it shrinks and grows in proportion: before step :math:`t` and at the same
+    stored point, :math:`v_t \leftarrow (\eta_t/\eta_{t-1})\,v_t` (the factor counts, clipping does
+    not). With constant momentum that is ``torch.optim.SGD(nesterov=True)`` under a schedule of the
+    learning rate; chapter 7 measures both. A step with learning rate 0 then does nothing.
+
     A parameter without a gradient is left alone, and its clock stands still.
 
     Args:
@@ -84,6 +90,7 @@ class NGS(StoredAhead):
         momentum: coefficient :math:`\beta` in [0, 1), or a schedule ``t -> coefficient``.
         weight_decay: :math:`\lambda \ge 0`.
         decoupled_weight_decay: how weight decay acts, see above.
+        rescale_velocity: whether the velocity follows the learning rate, see above.
         factor: rule of the acceleration factor, for example
             :class:`ngs.factor.AngleRule`; ``None`` for no factor. The learning rate of a
             step is the group's ``lr`` times its factor, kept in the group as ``factor``.
@@ -127,6 +134,7 @@ class NGS(StoredAhead):
         weight_decay: float = 0.0,
         *,
         decoupled_weight_decay: bool = False,
+        rescale_velocity: bool = False,
         factor: Rule | None = None,
         factor_every: int = 1,
         factor_scope: str = "group",
@@ -144,6 +152,7 @@ class NGS(StoredAhead):
             "momentum": momentum,
             "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
+            "rescale_velocity": rescale_velocity,
             "maximize": maximize,
             "foreach": foreach,
             "fused": fused,
@@ -261,9 +270,11 @@ class NGS(StoredAhead):
                 group["factor_state"] = tuple(
                     FactorState(*group["factor_state"])._replace(damping=1.0)
                 )
+        rates = [_multiplier(group) * float(group["lr"]) for group in groups]
+        self._rescale(entries, signals, rates)
         norm = None if signals is None else math.sqrt(sum(signals.grad_square))
         clip = control.clipping(options.max_norm, norm)
-        lrs = [clip * _multiplier(group) * float(group["lr"]) for group in groups]
+        lrs = [clip * rate for rate in rates]
         restart = False
         if signals is not None and options.restart is not None:
             memory = Memory(*groups[0]["restart_memory"])
@@ -274,8 +285,8 @@ class NGS(StoredAhead):
         if restart:  # theta_{t+1} = y_t - eta_t g_t, and no velocity
             for entry in entries:
                 entry.momentum = entry.next_momentum = 0.0
-        for entry_group, bucket in self._buckets(entries).items():
-            self._move(bucket, groups[entry_group[0]], lrs[entry_group[0]], clip, restart)
+        for (number, *_), bucket in self._buckets(entries).items():
+            self._move(bucket, groups[number], rates[number], clip, restart)
         self.report = Report(tuple(lrs), self.factors, cosines, norm, restart)
 
     def _buckets(self, entries: list[Entry]) -> dict[tuple[int, float, float, float], list[Entry]]:
@@ -285,28 +296,43 @@ class NGS(StoredAhead):
             buckets.setdefault((e.group, e.scale, e.momentum, e.next_momentum), []).append(e)
         return buckets
 
+    def _rescale(self, entries: list[Entry], signals: Signals | None, rates: list[float]) -> None:
+        """Let the velocities follow the learning rate, in the groups that ask for it."""
+        for i, entry in enumerate(entries):
+            if not self.param_groups[entry.group]["rescale_velocity"]:
+                continue
+            rate, last = rates[entry.group], self.state.get(entry.param, {}).get("lr", 0.0)
+            if rate == 0.0 or last == 0.0:
+                continue
+            ratio = rate / last
+            entry.scale *= ratio
+            if signals is not None:
+                signals.inner[i] *= ratio
+                signals.velocity_square[i] *= ratio**2
+
     def _move(
-        self, bucket: list[Entry], group: Group, lr: float, clip: float, restart: bool
+        self, bucket: list[Entry], group: Group, rate: float, clip: float, restart: bool
     ) -> None:
         """Step the parameters of one bucket and move their clocks."""
+        if group["rescale_velocity"] and rate == 0.0:
+            return
         scale, momentum = bucket[0].scale, bucket[0].momentum
-        if lr == 0.0 and scale == 0.0:
-            return  # warm-up from zero: nothing has moved, so there is no velocity to scale yet
         params = [e.param for e in bucket]
         decay = float(group["weight_decay"])
         if group["decoupled_weight_decay"] and decay > 0.0:
-            torch._foreach_mul_(params, 1.0 - decay * lr / clip)
+            torch._foreach_mul_(params, 1.0 - decay * rate)
             decay = 0.0
         scale = exact_step(
             params,
             [e.grad for e in bucket],
             [self._buffer(p) for p in params],
-            lr=lr,
+            lr=clip * rate,
             scale=scale,
             momentum=momentum,
             next_momentum=bucket[0].next_momentum,
             weight_decay=decay / clip,  # lr is scaled down with the gradient, the decay is not
             maximize=group["maximize"],
+            keep_velocity=self.options.factor is not None,
             foreach=group["foreach"],
             fused=group["fused"],
         )
@@ -315,6 +341,8 @@ class NGS(StoredAhead):
             state["step"] = 0 if restart else state.get("step", 0) + 1
             state["scale"] = 0.0 if restart else scale
             state["momentum"] = bucket[0].next_momentum
+            if group["rescale_velocity"]:
+                state["lr"] = rate
 
     def _buffer(self, p: torch.Tensor) -> torch.Tensor:
         state = self.state[p]

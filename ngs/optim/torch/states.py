@@ -24,7 +24,7 @@ COUNTS: Mapping[str, Any] = {
 }
 """What a group remembers beside its settings, as it is at the start."""
 
-OWN_STATE = {"momentum_buffer", "scale", "momentum", "step"}
+OWN_STATE = {"momentum_buffer", "scale", "momentum", "step", "lr"}
 SGD_ONLY = ("dampening", "nesterov", "differentiable")
 
 
@@ -90,7 +90,7 @@ def adopt(group: Group, states: Mapping[Any, dict[str, Any]], defaults: Mapping[
     the group says so.
     """
     if "nesterov" in group:
-        nesterov = group["nesterov"]
+        nesterov, lr = group["nesterov"], float(group["lr"])
         for key in SGD_ONLY:
             group.pop(key, None)
         for p in group["params"]:
@@ -98,7 +98,7 @@ def adopt(group: Group, states: Mapping[Any, dict[str, Any]], defaults: Mapping[
             if state and state.get("momentum_buffer") is None:
                 state.clear()  # SGD without momentum keeps an empty place
             elif state:
-                state.update(scale=float(group["lr"]), momentum=float(group["momentum"]))
+                state.update(scale=lr, lr=lr, momentum=float(group["momentum"]))
                 group["at_iterate"] = not nesterov
     for key, value in {**defaults, **COUNTS}.items():
         group.setdefault(key, value)
