@@ -16,7 +16,14 @@ PACKAGE = Path(ngs.__file__).parent
 
 LAYERS = (
     {"ngs.errors", "ngs.methods", "ngs.figures"},
-    {"ngs.conversions", "ngs.schedules", "ngs.problems", "ngs.factor"},
+    {
+        "ngs.conversions",
+        "ngs.schedules",
+        "ngs.problems",
+        "ngs.factor",
+        "ngs.restart",
+        "ngs.attention",
+    },
     {"ngs.minimize", "ngs.theory"},
     {"ngs.checks"},
     {"ngs"},  # the front door: import ngs
