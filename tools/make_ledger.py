@@ -55,8 +55,9 @@ class Chapter(NamedTuple):
 
 
 def chapters() -> list[Chapter]:
-    """Return Part I and chapter 6, in their order."""
-    return [read(path) for path in sorted((ROOT / "book").glob("ch0[1-6]_*.ipynb"))]
+    """Return the chapters of Parts I and II, in their order."""
+    paths = [*(ROOT / "book").glob("ch0[1-9]_*.ipynb"), *(ROOT / "book").glob("ch10_*.ipynb")]
+    return [read(path) for path in sorted(paths)]
 
 
 def read(path: Path) -> Chapter:
@@ -109,7 +110,7 @@ def page(chapters: list[Chapter]) -> str:
         "(ledger)=",
         "# Equation Ledger",
         "",
-        "What stands behind every numbered equation of chapters 1 to 6. A *definition* says what",
+        "What stands behind every numbered equation of chapters 1 to 10. A *definition* says what",
         "a word or a symbol means, so there is nothing to check. Everything else has a cell that",
         "runs with the tests and fails when the equation does not hold: *proved by SymPy* runs on",
         "symbols, mostly through the code of `ngs` itself; *certified by PEPit* computes the",
