@@ -108,8 +108,10 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 @click.option(
     "--optimizer",
     default="ngs",
-    help="ngs (exact Nesterov), ngs-factor (which learns the learning rate), sgd (torch's heavy "
-    "ball), sgd-nesterov (torch's Nesterov form), prodigy or schedule-free (extra: peers).",
+    help="ngs (exact Nesterov), ngs-factor (which learns the learning rate), ngs-rescaled or "
+    "ngs-factor-rescaled (velocities follow the learning rate), sgd (torch's heavy ball), "
+    "sgd-nesterov (torch's Nesterov form), hypergradient, or, with the extra peers, prodigy or "
+    "schedule-free.",
 )
 @click.option("--lr", default=0.05, help="Learning rate at its largest.")
 @click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")

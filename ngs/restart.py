@@ -31,9 +31,11 @@ class GradientRestart:
     .. math:: r_t = \frac{\langle g_t, v_{t+1}\rangle}{\lVert g_t\rVert\,\lVert v_{t+1}\rVert},
               \qquad a_t = \rho\,a_{t-1} + (1-\rho)\,r_t
 
-    With ``average`` 0 and ``wait`` 1 it is the gradient scheme of its source. The gradient of a
-    mini-batch points uphill by chance now and then; the average waits until it does so
-    persistently, and ``wait`` keeps two restarts apart.
+    With ``average`` 0 and ``wait`` 1 it is the gradient scheme of its source, for exact gradients.
+    The gradient of a mini-batch points uphill by chance now and then; the average waits until it
+    does so persistently, and ``wait`` keeps two restarts apart. What an average cannot remove is
+    the bias: the noise in :math:`g_t` is in :math:`v_{t+1}` as well, with the other sign, and makes
+    the rule reluctant. Where noise dominates it hardly ever fires; chapter 7 measures it.
 
     Args:
         average: :math:`\rho` in [0, 1).

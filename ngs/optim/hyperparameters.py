@@ -28,7 +28,8 @@ def decoupled_hyperparameters(
     for a loss that is summed over the batch; for a mean loss :math:`\eta` is multiplied by the
     batch size. (Along a constant gradient the steps of Nesterov's method grow to
     :math:`\frac{1}{1-\beta}` times :math:`\eta g`. The 1 more is the recipe's own convention, kept
-    so that its numbers carry over.)
+    so that its numbers carry over: step and share are :math:`\frac{1}{2-\beta}` times what is
+    given, from a half without momentum to nearly all of it.)
 
     Args:
         lr: decoupled learning rate, above 0; the recipe has 11.5.

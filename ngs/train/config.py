@@ -109,15 +109,14 @@ class TrainConfig:
             raise InputError(f"lr must be finite and above 0, got {self.lr}")
         if not 0.0 <= self.momentum < 1.0:
             raise InputError(f"momentum must lie in [0, 1), got {self.momentum}")
-        if self.optimizer == "schedule-free":
-            # Its average is found from the stored point by means of the momentum: one, above 0.
-            if self.schedule == "onecycle":
-                raise InputError(
-                    "schedule onecycle changes the momentum, which schedule-free needs constant: "
-                    "take schedule constant"
-                )
-            if self.momentum == 0.0:
-                raise InputError("momentum must lie in (0, 1) for schedule-free, got 0.0")
+        if self.momentum == 0.0 and self.optimizer in ("hypergradient", "schedule-free"):
+            raise InputError(f"momentum must lie in (0, 1) for {self.optimizer}, got 0.0")
+        if self.schedule == "onecycle" and self.optimizer == "schedule-free":
+            # Its average is found from the stored point by means of the momentum.
+            raise InputError(
+                "schedule onecycle changes the momentum, which schedule-free needs constant: "
+                "take schedule constant"
+            )
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0.0):
             raise InputError(f"weight-decay must be finite and at least 0, got {self.weight_decay}")
         if not 0 <= self.seed < 2**64:

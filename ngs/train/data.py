@@ -38,7 +38,7 @@ class Split:
     """Images and labels.
 
     Attributes:
-        images: uint8 tensor ``(n, 3, 32, 32)``.
+        images: uint8 tensor ``(n, 3, h, w)``, 32x32 unless reduced.
         labels: int64 tensor ``(n,)``.
     """
 

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch.optim.optimizer import _default_to_fused_or_foreach
+from torch.optim.optimizer import _default_to_fused_or_foreach, _device_dtype_check_for_fused
 from torch.optim.sgd import sgd
 
 from ngs.optim.torch.flat import as_real, flat_views
+
+SMALL = 2**16
+"""Entries below which a CPU's fused kernel gains nothing; it wakes all threads for each tensor."""
 
 
 class Scalars(NamedTuple):
@@ -112,7 +115,7 @@ def exact_step(
         # Torch's fused kernel walks through memory and takes it for granted that parameter,
         # gradient and buffer lie alike there; where they do not, it mixes up their entries. On a
         # CPU it is also four times slower on channels_last than on the same memory as a vector.
-        flat = [flat_views(triple) if _one_type(triple) else None for triple in triples]
+        flat = [flat_views(triple) if _fused_is_right(triple) else None for triple in triples]
         unlike = [triple for triple, views in zip(triples, flat, strict=True) if views is None]
         if unlike:
             _call(unlike, scalars, lr, weight_decay, maximize, foreach=False, fused=False)
@@ -160,9 +163,23 @@ def pick_kernel(
 ) -> tuple[bool, bool]:
     """Return ``(fused, foreach)``: what was asked for, or else the fastest that is correct."""
     if foreach is None and fused is None:
+        if all(p.device.type == "cpu" for p in params) and sum(p.numel() for p in params) < SMALL:
+            return False, False
         return _default_to_fused_or_foreach(list(params), differentiable=False, use_fused=True)
     return bool(fused), bool(foreach)
 
 
-def _one_type(tensors: Sequence[torch.Tensor]) -> bool:
-    return all(t.dtype == tensors[0].dtype for t in tensors)
+def check_fused(param: torch.Tensor) -> None:
+    """Raise RuntimeError unless torch has a fused kernel where a parameter lies."""
+    _device_dtype_check_for_fused(as_real(param))
+
+
+def _fused_is_right(tensors: Sequence[torch.Tensor]) -> bool:
+    """Return whether torch's fused kernel handles tensors of these types, where they lie.
+
+    On a CPU it leaves out most entries of float16 and bfloat16 tensors: pytorch #191763, in all
+    releases up to 2.13.
+    """
+    first = tensors[0]
+    low_on_cpu = first.device.type == "cpu" and first.dtype in (torch.float16, torch.bfloat16)
+    return not low_on_cpu and all(t.dtype == first.dtype for t in tensors)

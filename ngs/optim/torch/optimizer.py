@@ -16,7 +16,7 @@ from ngs.factor import FactorState, Rule
 from ngs.optim.torch import control, states
 from ngs.optim.torch.control import Entry, Options
 from ngs.optim.torch.iterate import StoredAhead
-from ngs.optim.torch.kernel import exact_step
+from ngs.optim.torch.kernel import check_fused, exact_step
 from ngs.optim.torch.signals import Signals, read_signals
 from ngs.restart import GradientRestart, Memory
 from ngs.schedules import Schedule
@@ -111,7 +111,8 @@ class NGS(StoredAhead):
 
     Raises:
         InputError: a coefficient lies outside its range, here or in a group at a later step.
-        RuntimeError: a gradient is sparse, or a step is asked for inside :meth:`at_iterate`.
+        RuntimeError: a gradient is sparse, torch has no fused kernel where ``fused=True`` asks for
+            it, or a step is asked for inside :meth:`at_iterate`.
 
     Source: Nesterov (1983); Sutskever et al. (2013), section 2; stored form: Bengio et al. (2012).
 
@@ -161,9 +162,13 @@ class NGS(StoredAhead):
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group after checking its settings (also called for every initial group)."""
-        momentum = param_group.get("momentum", self.defaults["momentum"])
-        param_group["momentum_scheduled"] = callable(momentum)
-        states.check({**self.defaults, **param_group})
+        if isinstance(param_group, dict):  # torch refuses anything else, and says so
+            momentum = param_group.get("momentum", self.defaults["momentum"])
+            param_group["momentum_scheduled"] = callable(momentum)
+            states.check({**self.defaults, **param_group})
+            if self.options.factor_scope == "all" and self.param_groups:
+                first = self.param_groups[0]  # a group that comes later shares the factor
+                param_group.update({key: first[key] for key in states.FACTOR})
         super().add_param_group(param_group)
 
     @overload
@@ -210,6 +215,8 @@ class NGS(StoredAhead):
                     raise RuntimeError(
                         "NGS takes no sparse gradients: build the embedding with sparse=False"
                     )
+                if group["fused"]:
+                    check_fused(p)
                 state = self.state.get(p, {})
                 following = states.next_momentum(group, state.get("step", 0))
                 scale, momentum = state.get("scale", 0.0), state.get("momentum", 0.0)
@@ -305,7 +312,7 @@ class NGS(StoredAhead):
             if rate == 0.0 or last == 0.0:
                 continue
             ratio = rate / last
-            entry.scale *= ratio
+            entry.scale = entry.scale / last * rate  # in this order torch's SGD to the bit
             if signals is not None:
                 signals.inner[i] *= ratio
                 signals.velocity_square[i] *= ratio**2
@@ -394,16 +401,21 @@ class NGS(StoredAhead):
             InputError: the state comes from another optimizer, or had a momentum schedule and this
                 optimizer has none.
         """
-        states.check_loadable(state_dict, self.param_groups)
-        super().load_state_dict(state_dict)
+        super().load_state_dict(state_dict)  # which hands over to __setstate__, its hooks done
+        for own in self.state.values():  # torch goes on writing into the tensors that it was given
+            if "momentum_buffer" in own:
+                own["momentum_buffer"] = own["momentum_buffer"].clone()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "options": self.options, "report": self.report}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickled optimizer, or the two parts that load_state_dict brings."""
-        before = [group["momentum"] for group in self.__dict__.get("param_groups", [])]
+        groups = self.__dict__.get("param_groups", [])
+        states.check_loadable(state, groups)
+        before = [group["momentum"] for group in groups]
         super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch adds it; it is no setting of NGS
         self.__dict__.setdefault("options", Options())
         self.__dict__.setdefault("report", Report())
         self._lookahead_points = None

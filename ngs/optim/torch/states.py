@@ -24,6 +24,9 @@ COUNTS: Mapping[str, Any] = {
 }
 """What a group remembers beside its settings, as it is at the start."""
 
+FACTOR = ("factor", "factor_state", "since_factor")
+"""The part of it that groups share where there is one factor in all."""
+
 OWN_STATE = {"momentum_buffer", "scale", "momentum", "step", "lr"}
 SGD_ONLY = ("dampening", "nesterov", "differentiable")
 
