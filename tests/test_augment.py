@@ -123,6 +123,22 @@ def test_the_order_is_decided_by_the_generator_and_changes_every_epoch(split: Sp
     assert epochs(8) != [first, second]
 
 
+@pytest.mark.parametrize(("side", "largest"), [(32, 4), (16, 2), (8, 1)])
+def test_the_largest_shift_is_an_eighth_of_the_side(side: int, largest: int) -> None:
+    # Each row and column has its own value, so an output tells how far it was shifted.
+    places = torch.arange(side, dtype=torch.uint8)
+    images = torch.stack([places.view(-1, 1).expand(-1, side), places.expand(side, -1)])
+    images = torch.cat([images, images[:1]])[None].expand(400, -1, -1, -1)
+    data = Split(images, torch.zeros(400, dtype=torch.int64))
+    ((found, _),) = batches(data, 400, NO_MEAN, NO_STD, generator=generator(0), augment=True)
+    middle = side // 2
+    down = found[:, 0, middle, middle] - middle
+    step = found[:, 1, middle, middle] - found[:, 1, middle, middle - 1]  # -1 where mirrored
+    across = found[:, 1, middle, middle] - torch.where(step > 0, middle, side - 1 - middle)
+    for shifts in (down, across):
+        assert sorted(set(shifts.round().int().tolist())) == list(range(-largest, largest + 1))
+
+
 def test_batches_are_normalised_before_they_are_augmented_and_only_when_asked() -> None:
     images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=generator(3))
     data = Split(images, torch.arange(6))
@@ -133,6 +149,6 @@ def test_batches_are_normalised_before_they_are_augmented_and_only_when_asked() 
         order = torch.randperm(6, generator=draws)
         expected = normalize(images[order], mean, std)
         if augment:
-            expected = shift_and_flip(expected, draws)
+            expected = shift_and_flip(expected, draws, pad=1)  # of 8x8: in proportion
         assert torch.equal(labels, order)
         assert torch.equal(got, expected)

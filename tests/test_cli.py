@@ -21,7 +21,7 @@ from made_up_cifar10 import take_for_official, truncate, unpack, work_where_no_d
 import ngs
 from ngs import cli
 from ngs.train import data, loop, models, offline
-from ngs.train.config import TrainConfig
+from ngs.train.config import OPTIMIZERS, SCHEDULES, TrainConfig
 from ngs.train.records import read_records
 from ngs.train.vision import torchvision
 
@@ -106,6 +106,18 @@ REFUSED = {
     "batch larger than the data": (
         ["train", "--batch-size", "121"],
         ["batch-size", "at most the 120 training images", "got 121"],
+    ),
+    "more training images than there are": (
+        ["train", "--train-images", "21", "--validation", "100"],
+        ["train-images", "at most the 20 training images", "not held out", "got 21"],
+    ),
+    "images too small for the network": (
+        ["train", "--side", "16"],
+        ["side", "32 for model convnet-narrow", "got 16", "small"],
+    ),
+    "too few steps for a cycle": (
+        ["train", "--epochs", "1", "--batch-size", "40", "--schedule", "onecycle"],
+        ["onecycle", "4 steps or more", "got 3", "epochs", "batch-size"],
     ),
     "nothing left to train on": (
         ["train", "--validation", "120"],
@@ -360,6 +372,18 @@ def test_help_names_every_option_and_describes_it(
         assert set(parameter.opts) <= set(words)
 
 
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("model", models.MODELS)],
+)
+def test_help_of_train_names_everything_that_can_be_chosen(
+    option: str, names: tuple[str, ...]
+) -> None:
+    (found,) = [p for p in cli.train.params if p.name == option]
+    words = found.help.replace(",", " ").replace(".", " ").replace(":", " ").split()
+    assert set(names) <= set(words)
+
+
 def test_every_setting_of_a_run_can_be_typed_and_has_one_default() -> None:
     settings = {p.name: p.default for p in cli.train.params}
     for field in fields(TrainConfig):
@@ -453,16 +477,16 @@ def test_every_typed_setting_reaches_the_run(
 
     monkeypatch.setattr(loop, "train", run)
     call(
-        "train", "--dataset", "cifar10", "--model", "convnet", "--epochs", "3",
+        "train", "--dataset", "cifar10", "--model", "small", "--epochs", "3",
         "--batch-size", "7", "--optimizer", "sgd", "--lr", "0.3", "--momentum", "0.8",
         "--weight-decay", "0.01", "--schedule", "constant", "--no-batch-norm", "--no-augment",
-        "--validation", "11", "--seed", "5", "--device", "cpu", "--precision", "bfloat16",
-        "--no-download", "--out", str(out),
+        "--validation", "11", "--train-images", "13", "--side", "16", "--seed", "5",
+        "--device", "cpu", "--precision", "bfloat16", "--no-download", "--out", str(out),
     )  # fmt: skip
     typed = TrainConfig(
-        dataset="cifar10", model="convnet", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
+        dataset="cifar10", model="small", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
         momentum=0.8, weight_decay=0.01, schedule="constant", batch_norm=False, augment=False,
-        validation=11, seed=5, device="cpu", precision="bfloat16",
+        validation=11, train_images=13, side=16, seed=5, device="cpu", precision="bfloat16",
     )  # fmt: skip
     assert seen == [(typed, False)]
     for field in fields(TrainConfig):

@@ -167,6 +167,76 @@ def test_hold_out_refuses_what_leaves_nothing_to_train_on(count: int) -> None:
         numbered(100).hold_out(count)
 
 
+def noise(train: int, validation: int, test: int) -> data.Dataset:
+    """A data set of noise, its training labels counting from 0."""
+    draws = torch.Generator().manual_seed(0)
+    parts = [
+        data.Split(
+            torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=draws),
+            torch.arange(n),
+        )
+        for n in (train, validation, test)
+    ]
+    return data.Dataset("noise", (), *parts, (0.5,) * 3, (0.2,) * 3, "made up")
+
+
+def test_reduced_keeps_the_first_of_what_is_not_held_out_and_nothing_else_of_training() -> None:
+    split = numbered(100).hold_out(30)
+    found = split.reduced(train_images=20)
+    assert torch.equal(found.train.labels, split.train.labels[:20])
+    assert torch.equal(found.train.images, split.train.images[:20])
+    assert torch.equal(found.validation.labels, split.validation.labels)
+    assert torch.equal(found.test.labels, split.test.labels)
+    assert torch.equal(found.reduced().train.labels, found.train.labels)
+
+
+@pytest.mark.parametrize("side", [16, 8])
+def test_reduced_images_are_the_rounded_means_of_their_blocks_with_their_labels(side: int) -> None:
+    before = noise(12, 5, 7)
+    found = before.reduced(side=side)
+    block = 32 // side
+    for name in ("train", "validation", "test"):
+        images, whole = getattr(found, name).images, getattr(before, name).images
+        assert images.shape == (len(whole), 3, side, side)
+        assert images.dtype == torch.uint8
+        blocks = whole.double().view(len(whole), 3, side, block, side, block)
+        assert torch.equal(images, blocks.mean((3, 5)).round().to(torch.uint8))
+        assert torch.equal(getattr(found, name).labels, getattr(before, name).labels)
+    assert (found.mean, found.std, found.source) == (before.mean, before.std, before.source)
+
+
+def test_many_images_are_reduced_piece_by_piece_in_their_order() -> None:
+    labels = torch.arange(10_007)
+    images = (labels % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    found = data._shrunk(data.Split(images, labels), 1)
+    assert torch.equal(found.images[:, 0, 0, 0].long(), labels % 256)
+    assert torch.equal(found.labels, labels)
+
+
+def test_reducing_to_the_same_side_changes_nothing() -> None:
+    before = noise(4, 0, 3)
+    found = before.reduced()
+    assert torch.equal(found.train.images, before.train.images)
+    assert len(noise(4, 0, 3).reduced(side=8).validation) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": 5}, "at most the 4 training images of noise .*not held out, got 5"),
+        ({"train_images": -1}, "train-images must be 0 or more, got -1"),
+        ({"side": 5}, "side must divide the images' width of 32, got 5"),
+        ({"side": 64}, "side must divide the images' width of 32, got 64"),
+        ({"side": 0}, "side must divide the images' width of 32, got 0"),
+        ({"side": -8}, "side must divide the images' width of 32, got -8"),
+    ],
+)
+def test_reduced_refuses_what_it_cannot_do(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        noise(4, 2, 3).reduced(**changes)
+    assert len(noise(4, 2, 3).reduced(train_images=4).train) == 4
+
+
 def test_unknown_data_set_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="offline, cifar10, got 'imagenet'"):
         data.load("imagenet")

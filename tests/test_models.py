@@ -1,6 +1,7 @@
 """Claims about the networks: what they are made of, and that the quick convolution is one."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ngs.errors import InputError
-from ngs.train.models import MODELS, Conv3x3, ConvNet, build, parameter_count
+from ngs.train.models import LEAST_SIDE, MODELS, Conv3x3, ConvNet, SmallNet, build, parameter_count
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -114,6 +115,66 @@ def test_narrow_convnet_has_the_parameters_that_the_formula_gives(batch_norm: bo
     assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) is batch_norm
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("side", [32, 16, 8])
+def test_smallnet_maps_images_of_every_side_to_ten_scores(side: int, batch_norm: bool) -> None:
+    assert SmallNet(batch_norm=batch_norm)(torch.rand(3, 3, side, side)).shape == (3, 10)
+
+
+def test_smallnet_has_the_layers_that_its_description_says() -> None:
+    kinds = [type(m).__name__ for m in SmallNet(batch_norm=False).features]
+    one, pool = ["Conv2d", "ReLU"], ["MaxPool2d"]
+    assert kinds == one + pool + one * 2 + pool + one * 2
+    kinds = [type(m).__name__ for m in SmallNet().features]
+    one = ["Conv2d", "BatchNorm2d", "ReLU"]
+    assert kinds == one + pool + one * 2 + pool + one * 2
+    features = SmallNet().eval().features
+    assert features(torch.rand(1, 3, 32, 32)).shape == (1, 64, 8, 8)
+    assert SmallNet(widths=(4, 5, 6), classes=7)(torch.rand(2, 3, 8, 8)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("batch_norm", "expected"), [(True, 70_618), (False, 70_410)])
+def test_smallnet_has_the_parameters_counted_by_hand(batch_norm: bool, expected: int) -> None:
+    widths = [3, 16, 32, 32, 64, 64]
+    total = 64 * 10 + 10
+    for before, after in itertools.pairwise(widths):
+        total += 9 * before * after + (2 * after if batch_norm else after)
+    assert total == expected
+    assert parameter_count(build("small", batch_norm=batch_norm)) == expected
+
+
+def test_smallnet_starts_from_hes_initialisation() -> None:
+    torch.manual_seed(0)
+    last = [m for m in SmallNet(widths=(64, 64)).modules() if isinstance(m, nn.Conv2d)][-1]
+    assert last.weight.std().item() == pytest.approx(math.sqrt(2.0 / (9 * 64)), rel=0.02)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_smallnet_learns_twenty_images_by_heart(batch_norm: bool) -> None:
+    torch.manual_seed(0)
+    network = SmallNet(batch_norm=batch_norm)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    images, labels = torch.randn(20, 3, 8, 8), torch.arange(20) % 10
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_least_side_is_the_smallest_that_a_network_can_map(name: str) -> None:
+    network = build(name).eval()
+    for side in (32, 16, 8):
+        images = torch.rand(1, 3, side, side)
+        if side >= LEAST_SIDE.get(name, 0):
+            assert network(images).shape == (1, 10)
+        else:
+            with pytest.raises(RuntimeError):
+                network(images)
+
+
 def test_parameter_count_leaves_out_what_is_not_trained() -> None:
     layer = nn.Linear(3, 2)
     layer.bias.requires_grad_(False)
@@ -130,6 +191,6 @@ def test_a_seed_fixes_the_initial_weights() -> None:
 
 
 def test_unknown_model_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InputError, match="convnet, convnet-narrow, got 'resnet'"):
+    with pytest.raises(InputError, match="convnet, convnet-narrow, small, got 'resnet'"):
         build("resnet")
-    assert set(MODELS) == {"convnet", "convnet-narrow"}
+    assert set(MODELS) == {"convnet", "convnet-narrow", "small"}

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ngs.errors import InputError
 from ngs.schedules import (
     Capped,
     Chain,
@@ -18,6 +19,7 @@ from ngs.schedules import (
     Cosine,
     Linear,
     NesterovMomentum,
+    OneCycle,
     Product,
     WarmupCosine,
 )
@@ -177,3 +179,74 @@ def test_warmup_cosine_is_a_line_read_one_step_ahead_and_then_a_cosine(schedule)
     assert [schedule(t) for t in times] == pytest.approx(
         [chain(t) for t in times], rel=1e-12, abs=1e-12 * peak
     )
+
+
+# --- one cycle ------------------------------------------------------------------------------------
+
+
+def torchs_one_cycle(total: int, rise: float) -> list[tuple[float, float]]:
+    """Learning rate and momentum that torch's scheduler writes for each step."""
+    torch = pytest.importorskip("torch")
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.4, total_steps=total, pct_start=rise
+    )
+    found = []
+    for t in range(total):
+        (group,) = optimizer.param_groups
+        found.append((group["lr"], group["momentum"]))
+        optimizer.step()
+        if t + 1 < total:
+            scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("total", "rise"),
+    [(4, 0.3), (2, 0.75), (3, 0.4), (11, 6 / 11), (10, 0.3), (100, 0.3), (97, 0.5), (60, 0.99)],
+)
+def test_one_cycle_is_the_sequence_of_torchs_scheduler(total, rise):
+    lr = OneCycle(0.4 / 25, 0.4, 0.4 / 25e4, total, rise)
+    momentum = OneCycle(0.95, 0.85, 0.95, total, rise)
+    expected = torchs_one_cycle(total, rise)
+    assert [lr(t) for t in range(total)] == pytest.approx([x for x, _ in expected], rel=1e-12)
+    assert [momentum(t) for t in range(total)] == pytest.approx([x for _, x in expected], rel=1e-12)
+
+
+@PROPERTY
+@given(values, values, values, st.integers(2, 400), st.floats(0.01, 0.99), st.integers(0, 1000))
+def test_one_cycle_goes_from_first_past_middle_to_last_and_stays(
+    first, middle, last, total, rise, extra
+):
+    if not 1.0 < rise * total < total:
+        with pytest.raises(InputError, match=r"rise must lie above 1/total = .* and below 1, got"):
+            OneCycle(first, middle, last, total, rise)
+        return
+    cycle = OneCycle(first, middle, last, total, rise)
+    assert cycle(0) == pytest.approx(first, rel=1e-12, abs=1e-12)
+    assert cycle(total - 1 + extra) == pytest.approx(last, rel=1e-12, abs=1e-12)
+    turn = rise * total - 1.0
+    path = [cycle(t) for t in range(total)]
+    up = [x for t, x in enumerate(path) if t <= turn]
+    down = [x for t, x in enumerate(path) if t > turn]
+    for part, (start, stop) in ((up, (first, middle)), (down, (middle, last))):
+        signs = [(b - a) * (stop - start) for a, b in pairwise(part)]
+        assert all(sign >= -1e-9 for sign in signs)
+
+
+@pytest.mark.parametrize(
+    ("total", "rise", "message"),
+    [
+        (1, 0.3, "total must be 2 steps or more, got 1"),
+        (0, 0.3, "total must be 2 steps or more, got 0"),
+        (3, 0.3, "rise must lie above 1/total = 0.333 and below 1, got 0.3"),
+        (2, 0.5, "rise must lie above 1/total = 0.5 and below 1, got 0.5"),  # torch divides by 0
+        (10, 1.0, "rise must lie above 1/total = 0.1 and below 1, got 1.0"),
+        (10, -0.3, "rise must lie above 1/total = 0.1 and below 1, got -0.3"),
+        (10, math.nan, "rise must lie above 1/total = 0.1 and below 1, got nan"),
+    ],
+)
+def test_one_cycle_refuses_a_phase_without_a_step(total, rise, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        OneCycle(0.1, 1.0, 0.0, total, rise)

@@ -24,6 +24,7 @@ from ngs.optim.torch import NGS
 from ngs.train import data, loop, memory, models, offline, records
 from ngs.train.augment import batches, normalize
 from ngs.train.config import TrainConfig
+from ngs.train.optimizers import build_optimizer, learning_rates
 
 TRAIN, TEST = 120, 40
 
@@ -203,7 +204,7 @@ def test_a_run_takes_the_steps_of_the_obvious_loop(small: data.Dataset) -> None:
     torch.manual_seed(4)
     network = models.build("tiny")
     optimizer = NGS(network.parameters(), settings.lr, settings.momentum, settings.weight_decay)
-    schedule = loop.build_schedule(settings, 8)  # 2 epochs of ceil(120 / 32) steps
+    schedule = learning_rates(settings, 8)  # 2 epochs of ceil(120 / 32) steps
     draws, step = torch.Generator().manual_seed(4), 0
     for row in record["epochs"]:
         total = 0.0
@@ -218,6 +219,7 @@ def test_a_run_takes_the_steps_of_the_obvious_loop(small: data.Dataset) -> None:
             total += loss.item() * len(labels)
             step += 1
         assert row["train_loss"] == pytest.approx(total / TRAIN, abs=1e-4)
+    optimizer.to_iterate()
     for found, expected in zip(trained.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
@@ -229,7 +231,11 @@ def test_every_option_that_should_change_the_training_does() -> None:
         {"momentum": 0.5},
         {"weight_decay": 0.1},
         {"schedule": "constant"},
+        {"schedule": "onecycle"},
         {"optimizer": "sgd"},
+        {"optimizer": "sgd-nesterov"},
+        {"optimizer": "ngs-factor"},
+        {"train_images": 100},
         {"batch_norm": False},
         {"augment": False},
         {"batch_size": 40},
@@ -242,19 +248,29 @@ def test_every_option_that_should_change_the_training_does() -> None:
 def test_the_config_decides_the_optimizer_and_hands_over_its_coefficients() -> None:
     network = models.ConvNet(4)
     count = len(list(network.parameters()))
-    for name, kind in (("ngs", NGS), ("sgd", torch.optim.SGD)):
-        found = loop.build_optimizer(
-            config(optimizer=name, lr=0.3, momentum=0.7, weight_decay=0.01), network
+    for name, kind in (
+        ("ngs", NGS),
+        ("ngs-factor", NGS),
+        ("ngs-rescaled", NGS),
+        ("ngs-factor-rescaled", NGS),
+        ("sgd", torch.optim.SGD),
+        ("sgd-nesterov", torch.optim.SGD),
+    ):
+        found = build_optimizer(
+            config(optimizer=name, lr=0.3, momentum=0.7, weight_decay=0.01), network, 8
         )
         assert type(found) is kind
         (group,) = found.param_groups
         assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.3, 0.7, 0.01)
         assert len(group["params"]) == count
-        assert not group.get("nesterov", False)
+        assert group.get("nesterov", False) is (name == "sgd-nesterov")
+        if isinstance(found, NGS):
+            assert (found.options.factor is not None) is ("factor" in name)
+            assert group["rescale_velocity"] is ("rescaled" in name)
 
 
 def test_the_cosine_schedule_warms_up_for_15_percent_and_ends_near_zero() -> None:
-    rates = [loop.build_schedule(config(lr=0.5), 100)(t) for t in range(100)]
+    rates = [learning_rates(config(lr=0.5), 100)(t) for t in range(100)]
     assert max(rates) == pytest.approx(0.5)
     assert rates.index(max(rates)) in (14, 15)
     assert rates[0] < 0.1
@@ -263,7 +279,7 @@ def test_the_cosine_schedule_warms_up_for_15_percent_and_ends_near_zero() -> Non
 
 
 def test_the_constant_schedule_keeps_the_learning_rate() -> None:
-    schedule = loop.build_schedule(config(lr=0.5, schedule="constant"), 100)
+    schedule = learning_rates(config(lr=0.5, schedule="constant"), 100)
     assert {schedule(t) for t in range(100)} == {0.5}
 
 
@@ -279,9 +295,38 @@ def test_the_learning_rate_follows_the_schedule_step_by_step(
 
     monkeypatch.setattr(NGS, "step", spy)
     _, record = loop.train(config())
-    schedule = loop.build_schedule(config(), 8)
+    schedule = learning_rates(config(), 8)
     assert used == [schedule(t) for t in range(8)]  # 2 epochs of ceil(120 / 32) steps
     assert [row["lr"] for row in record["epochs"]] == [used[3], used[7]]
+
+
+@pytest.mark.parametrize("side", [32, 16, 8])
+def test_side_and_train_images_decide_what_the_network_sees(
+    side: int, monkeypatch: pytest.MonkeyPatch, small: data.Dataset
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    seen: list[torch.Tensor] = []
+    scores = loop.Run.scores
+
+    def spy(self: loop.Run, images: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(images.shape[1:]))
+        if self.model.training:
+            seen.append(images)
+        return scores(self, images)
+
+    monkeypatch.setattr(loop.Run, "scores", spy)
+    settings = config(
+        model="small", side=side, validation=20, train_images=50, epochs=1, augment=False
+    )
+    _, record = loop.train(settings)
+    assert set(shapes) == {(3, side, side)}
+    assert record["images"] == {"train": 50, "validation": 20, "test": TEST}
+    assert (record["config"]["side"], record["config"]["train_images"]) == (side, 50)
+    expected = small.hold_out(20).reduced(50, side).train.images
+    expected = normalize(expected, small.mean, small.std)
+    found = torch.cat(seen)
+    order = [(found - image).abs().amax((1, 2, 3)).argmin().item() for image in expected]
+    assert sorted(order) == list(range(50))  # each of them once, and no other
 
 
 # Measuring --------------------------------------------------------------------------------------
@@ -360,18 +405,18 @@ def test_the_test_images_are_read_once_after_everything_else(
     names = {TRAIN - 20: "train", 20: "validation", TEST: "test"}
     read: list[str] = []
     measured: list[str] = []
-    read_batches, evaluate = loop.batches, loop.Run.evaluate
+    read_batches, measure = loop.batches, loop.Run._measure
 
     def spy_batches(split: data.Split, *args: Any, **kwargs: Any) -> Any:
         read.append(names[len(split)])
         return read_batches(split, *args, **kwargs)
 
-    def spy_evaluate(self: loop.Run, split: data.Split) -> records.Record:
+    def spy_measure(self: loop.Run, split: data.Split) -> records.Record:
         measured.append(names[len(split)])
-        return evaluate(self, split)
+        return measure(self, split)
 
     monkeypatch.setattr(loop, "batches", spy_batches)
-    monkeypatch.setattr(loop.Run, "evaluate", spy_evaluate)
+    monkeypatch.setattr(loop.Run, "_measure", spy_measure)
     loop.train(config(validation=20))
     assert measured == ["validation", "validation", "test"]
     assert read == ["train", "validation", "train", "validation", "test"]
@@ -434,8 +479,8 @@ def test_a_batch_larger_than_the_training_images_is_refused() -> None:
     [
         ({"dataset": "mnist"}, "dataset must be one of offline, cifar10, got 'mnist'"),
         ({"model": "resnet"}, "model must be one of .*got 'resnet'"),
-        ({"optimizer": "adam"}, "optimizer must be one of ngs, sgd, got 'adam'"),
-        ({"schedule": "step"}, "schedule must be one of cosine, constant, got 'step'"),
+        ({"optimizer": "adam"}, "optimizer must be one of ngs, .*, sgd, .*got 'adam'"),
+        ({"schedule": "step"}, "schedule must be one of cosine, onecycle, constant, got 'step'"),
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, got 'tpu'"),
         ({"precision": "float16"}, "precision must be one of .*got 'float16'"),
         ({"lr": 0.0}, "lr must be finite and above 0, got 0.0"),
@@ -449,6 +494,13 @@ def test_a_batch_larger_than_the_training_images_is_refused() -> None:
         ({"epochs": 0}, "epochs must be 1 or more, got 0"),
         ({"batch_size": 0}, "batch-size must be 1 or more, got 0"),
         ({"validation": -1}, "validation must be 0 or more, got -1"),
+        ({"train_images": -1}, "train-images must be 0 or more, got -1"),
+        ({"side": 12}, "side must be one of 32, 16, 8, got 12"),
+        ({"model": "convnet", "side": 16}, "side must be 32 for model convnet, got 16: .*small.*"),
+        ({"model": "convnet-narrow", "side": 8}, "side must be 32 for model .*narrow, got 8: .*"),
+        ({"optimizer": "hypergradient", "momentum": 0.0}, r"momentum must lie in \(0, 1\) .*0.0"),
+        ({"optimizer": "schedule-free", "momentum": 0.0}, r"momentum must lie in \(0, 1\) .*0.0"),
+        ({"optimizer": "schedule-free", "schedule": "onecycle"}, "schedule onecycle .* constant"),
         ({"seed": -1}, r"seed must lie in 0 \.\. 2\*\*64 - 1, got -1"),
         ({"seed": 2**64}, r"seed must lie in 0 \.\. 2\*\*64 - 1, got 18446744073709551616"),
     ],

@@ -1,0 +1,664 @@
+"""Claims about many runs: their order, that an interrupted study goes on and loses nothing, how
+runs that diverged count, the table's numbers, and what ``compare`` and ``bench step`` refuse.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from scipy import stats
+
+from ngs import cli
+from ngs.errors import InputError
+from ngs.train import bench, compare, loop, models, offline, records
+from ngs.train.bench import bench_step
+from ngs.train.compare import Row, grid, margin, recorded, run_all, summarize, table
+from ngs.train.config import TrainConfig
+from ngs.train.records import read_records
+
+BASE = TrainConfig(
+    model="small", epochs=1, batch_size=40, train_images=80, device="cpu", precision="float32"
+)
+
+
+@pytest.fixture(autouse=True)
+def few_images_and_a_tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = offline.generate(160, seed=3)
+    parts = (images[:120], labels[:120], images[120:], labels[120:])
+    monkeypatch.setattr(offline, "train_and_test", lambda: parts)
+    monkeypatch.setitem(models.MODELS, "small", lambda norm: models.SmallNet((2, 3), norm))
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """The settings of every run that begins."""
+    begun: list[TrainConfig] = []
+    run = compare.train
+
+    def spy(config: TrainConfig, **kwargs: Any) -> Any:
+        begun.append(config)
+        return run(config, **kwargs)
+
+    monkeypatch.setattr(compare, "train", spy)
+    return begun
+
+
+# The grid ---------------------------------------------------------------------------------------
+
+
+def test_the_grid_has_seeds_outermost_and_learning_rates_innermost() -> None:
+    found = grid(BASE, ["sgd", "ngs"], [0.1, 0.3], [5, 2])
+    assert [(c.seed, c.optimizer, c.lr) for c in found] == [
+        (5, "sgd", 0.1), (5, "sgd", 0.3), (5, "ngs", 0.1), (5, "ngs", 0.3),
+        (2, "sgd", 0.1), (2, "sgd", 0.3), (2, "ngs", 0.1), (2, "ngs", 0.3),
+    ]  # fmt: skip
+    for config in found:
+        assert dataclasses.replace(config, optimizer="ngs", lr=0.05, seed=0) == BASE
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "lrs", "seeds", "message"),
+    [
+        ([], [0.1], [0], "optimizers must be one or more, got none"),
+        (["ngs"], [], [0], "lrs must be one or more, got none"),
+        (["ngs"], [0.1], [], "seeds must be one or more, got none"),
+        (["ngs", "sgd", "ngs"], [0.1], [0], "optimizers must all be different, got ngs more"),
+        (["ngs"], [0.1, 0.1], [0], "lrs must all be different, got 0.1 more than once"),
+        (["ngs"], [0.1], [3, 1, 3], "seeds must all be different, got 3 more than once"),
+        (["ngs", "adam"], [0.1], [0], "optimizer must be one of .*'adam'"),
+        (["ngs"], [0.1, math.nan], [0], "lr must be finite"),
+        (["ngs"], [0.1], [0, -1], "seed must lie in"),
+    ],
+)
+def test_a_list_that_no_study_can_use_is_refused(
+    optimizers: list[str], lrs: list[float], seeds: list[int], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        grid(BASE, optimizers, lrs, seeds)
+
+
+# Running ----------------------------------------------------------------------------------------
+
+
+def test_every_run_is_recorded_in_order_and_a_second_call_trains_and_loads_nothing(
+    trained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configs = grid(BASE, ["sgd-nesterov", "ngs"], [0.02], [0, 1])
+    path, lines = tmp_path / "study.jsonl", list[str]()
+    run_all(configs, path, command="ngs compare", say=lines.append)
+    assert trained == configs
+    found = read_records(path)
+    assert [r["config"] for r in found] == [dataclasses.asdict(c) for c in configs]
+    assert {r["command"] for r in found} == {"ngs compare"}
+    assert all(r["images"]["train"] == 80 and 0.0 <= r["test"]["accuracy"] <= 1.0 for r in found)
+    assert lines[0] == "4 runs, 0 of them recorded already"
+    assert [line.split("  ")[0] for line in lines[1:]] == ["1/4", "2/4", "3/4", "4/4"]
+    assert "ngs, lr 0.02, seed 1: test accuracy" in lines[-1]
+
+    def loaded(*args: Any, **kwargs: Any) -> NoReturn:
+        raise AssertionError("the data were loaded")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(compare, "load", loaded)
+    run_all(configs, path, command="again", say=lines.append)
+    assert trained == configs
+    assert path.read_bytes() == before
+    assert lines[-1] == "4 runs, 4 of them recorded already"
+
+
+def test_a_run_in_a_study_is_the_run_alone(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    configs = grid(BASE, ["ngs", "sgd"], [0.02], [3])
+    run_all(configs, path, command="")
+    for config, record in zip(configs, read_records(path), strict=True):
+        _, alone = loop.train(config)
+        assert alone["test"] == record["test"]
+
+
+def test_an_interrupted_study_keeps_its_whole_runs_and_goes_on_after_them(
+    trained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, steps = tmp_path / "study.jsonl", 0
+    configs = grid(BASE, ["ngs"], [0.01, 0.02, 0.03], [0])
+    step = loop.Run.train_step
+
+    def interrupted(self: loop.Run, *batch: torch.Tensor) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 4:  # of two a run: in the middle of the second
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_all(configs, path, command="")
+    kept = path.read_bytes()
+    assert [r["config"]["lr"] for r in read_records(path)] == [0.01]
+    trained.clear()
+    run_all(configs, path, command="")
+    assert [c.lr for c in trained] == [0.02, 0.03]
+    assert path.read_bytes().startswith(kept)
+    assert [r["config"]["lr"] for r in read_records(path)] == [0.01, 0.02, 0.03]
+
+
+ENDLESS = """
+import sys
+from pathlib import Path
+from ngs.train import compare, models, offline
+from ngs.train.config import TrainConfig
+
+images, labels = offline.generate(160, seed=3)
+offline.train_and_test = lambda: (images[:120], labels[:120], images[120:], labels[120:])
+models.MODELS["small"] = lambda norm: models.SmallNet((2, 3), norm)
+base = TrainConfig(model="small", epochs=1, batch_size=40, device="cpu", precision="float32")
+configs = compare.grid(base, ["ngs"], [0.01], range(10_000))
+compare.run_all(configs, Path(sys.argv[1]), command="x" * 100_000)
+"""
+
+
+def test_a_killed_study_leaves_whole_lines_only(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, path])
+    try:
+        begin = time.monotonic()
+        while not path.is_file() or path.stat().st_size < 300_000:
+            assert process.poll() is None
+            assert time.monotonic() - begin < 120.0
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert path.read_bytes().endswith(b"}\n")
+    found = read_records(path)
+    assert [r["config"]["seed"] for r in found] == list(range(len(found)))
+
+
+def test_a_run_that_diverges_is_recorded_as_failed_and_the_study_goes_on(tmp_path: Path) -> None:
+    path, lines = tmp_path / "study.jsonl", list[str]()
+    base = dataclasses.replace(BASE, batch_norm=False, schedule="constant", validation=20)
+    run_all(grid(base, ["sgd"], [1e30, 0.01], [0]), path, command="typed", say=lines.append)
+    failed, fine = read_records(path)
+    assert (failed["kind"], failed["command"]) == ("train", "typed")
+    assert failed["config"]["lr"] == 1e30
+    assert "lower --lr" in failed["failed"]
+    assert failed["failed"] in lines[1]
+    assert "test" not in failed
+    provenance = {"date", "commit", "modified", "device", "threads", "versions", "system"}
+    assert provenance < set(failed)
+    assert all(failed[key] == fine[key] for key in provenance - {"date"})
+    rows = summarize([failed, fine])
+    assert [(r.lr, r.failed) for r in rows] == [(0.01, 0), (1e30, 1)]
+    assert (rows[1].test, rows[1].validation) == (0.1, 0.1)
+    lines.clear()
+    run_all(grid(base, ["sgd"], [1e30, 0.01], [0]), path, command="", say=lines.append)
+    assert lines == ["2 runs, 2 of them recorded already"]  # failing once is enough
+
+
+def test_a_missing_peer_stops_the_study_before_its_first_run(
+    trained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.jsonl"
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(ImportError, match=r"prodigy needs prodigyopt: pip install 'ngs\[peers\]'"):
+        run_all(grid(BASE, ["ngs", "prodigy"], [0.1], [0]), path, command="")
+    assert trained == []
+    assert not path.exists()
+
+
+def test_no_runs_at_all_are_no_error(tmp_path: Path) -> None:
+    run_all([], tmp_path / "study.jsonl", command="")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_of_other_kinds_and_settings_in_the_file_are_passed_over(
+    trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+    configs = grid(BASE, ["ngs"], [0.02], [0, 1])
+    run_all(configs[:1], path, command="")
+    alike = {"kind": "another", "config": dataclasses.asdict(configs[1])}
+    for other in ({"kind": "data"}, {"kind": "bench-step", "rows": []}, {"kind": "train"}, alike):
+        records.append_record(path, other)
+    run_all([dataclasses.replace(configs[0], momentum=0.5)], path, command="")
+    run_all(configs, path, command="")
+    assert [c.seed for c in trained] == [0, 0, 1]
+    assert [r["config"] for r in recorded(configs, path)] == [
+        dataclasses.asdict(c) for c in configs
+    ]
+
+
+def test_a_run_that_is_in_the_file_twice_counts_once(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    config = dataclasses.asdict(BASE)
+    for accuracy in (0.5, 0.7):
+        run = {"kind": "train", "config": config, "test": {"accuracy": accuracy}, "epochs": [{}]}
+        records.append_record(path, run)
+    (row,) = summarize(recorded([BASE], path))
+    assert (row.seeds, row.test) == (1, 0.5)
+
+
+def test_a_file_that_holds_no_records_is_refused_before_anything_is_trained(
+    trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("mine\n")
+    with pytest.raises(InputError, match=r"notes\.txt, line 1, is not JSON"):
+        run_all([BASE], path, command="")
+    assert trained == []
+    assert path.read_text() == "mine\n"
+
+
+# The table --------------------------------------------------------------------------------------
+
+
+def record(
+    optimizer: str, lr: float, test: float | None, validation: float | None = None
+) -> records.Record:
+    """A record by hand; without an accuracy it is that of a run that failed."""
+    config = {"optimizer": optimizer, "lr": lr, "validation": 0 if validation is None else 100}
+    if test is None:
+        return {"config": config, "failed": "the training loss became nan"}
+    row = {} if validation is None else {"validation": {"accuracy": validation}}
+    early = {} if validation is None else {"validation": {"accuracy": 0.0}}
+    return {"config": config, "test": {"accuracy": test}, "epochs": [early, row]}
+
+
+def test_the_seeds_of_an_optimizer_and_learning_rate_make_one_row() -> None:
+    rows = summarize([
+        record("sgd", 0.1, 0.6),
+        record("ngs", 0.3, 0.8, 0.7),
+        record("ngs", 0.1, 0.5, 0.4),
+        record("ngs", 0.3, 0.6, 0.8),
+        record("sgd", 0.1, 0.7),
+    ])  # fmt: skip
+    assert [(r.optimizer, r.lr, r.seeds, r.failed) for r in rows] == [
+        ("ngs", 0.1, 1, 0), ("ngs", 0.3, 2, 0), ("sgd", 0.1, 2, 0),
+    ]  # fmt: skip
+    assert [r.test for r in rows] == pytest.approx([0.5, 0.7, 0.65])
+    assert [r.validation for r in rows[:2]] == pytest.approx([0.4, 0.75])  # of the last epoch
+    assert rows[2].validation is None
+    assert rows[0].margin == math.inf
+    assert rows[1].margin == pytest.approx(12.706 * 0.1)  # s = 0.1 sqrt 2, and sqrt 2 seeds
+
+
+def test_a_mean_over_some_of_the_seeds_is_no_validation_accuracy() -> None:
+    (row,) = summarize([record("ngs", 0.1, 0.5, 0.4), record("ngs", 0.1, 0.6)])
+    assert (row.seeds, row.validation) == (2, None)
+
+
+def test_runs_that_failed_count_as_chance() -> None:
+    (row,) = summarize([record("ngs", 0.1, 0.7), record("ngs", 0.1, None)])
+    assert (row.seeds, row.failed) == (2, 1)
+    assert row.test == pytest.approx(0.4)
+    assert row.margin > 0.0
+    failed = record("ngs", 0.1, None)
+    failed["config"]["validation"] = 100
+    (held,) = summarize([record("ngs", 0.1, 0.7, 0.5), failed])
+    assert held.validation == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 20, 31, 100, 1000])
+def test_the_margin_is_students_interval(n: int) -> None:
+    values = [0.5 + 0.01 * math.sin(7.0 * k) for k in range(n)]
+    mean, sem = sum(values) / n, stats.sem(values)
+    low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=sem)
+    assert margin(values) == pytest.approx((high - low) / 2.0, rel=3e-4)
+
+
+@pytest.mark.parametrize("values", [[], [0.5]])
+def test_a_single_seed_has_no_interval(values: list[float]) -> None:
+    assert margin(values) == math.inf
+
+
+def test_the_table_prints_every_row_under_its_heading() -> None:
+    lines = table([
+        Row("ngs", 0.125, 5, 1, 0.71234, 0.70123, 0.0123),
+        Row("schedule-free", 0.00123, 1, 0, None, 1.0, math.inf),
+    ])  # fmt: skip
+    heading, first, second = (line.split() for line in lines)
+    assert heading[:6] == ["optimizer", "lr", "seeds", "failed", "validation", "test"]
+    assert first == ["ngs", "0.125", "5", "1", "71.23%", "70.12%", "±", "1.23%"]
+    assert second == ["schedule-free", "0.00123", "1", "0", "-", "100.00%"]
+    for name in ("seeds", "failed"):
+        end = lines[0].index(name) + len(name)
+        assert lines[1][end - 1].isdigit()
+        assert lines[1][end] == " "
+
+
+# The commands -----------------------------------------------------------------------------------
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command inside this process, as if typed."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ngs", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capfd.readouterr()
+
+    return run
+
+
+def is_one_line(text: str) -> bool:
+    return text.startswith("ngs: ") and text.endswith("\n") and text.count("\n") == 1
+
+
+QUICK = (
+    *("--model", "small", "--epochs", "1", "--batch-size", "40", "--train-images", "80"),
+    *("--device", "cpu", "--precision", "float32"),
+)
+
+
+def test_compare_prints_a_table_of_what_it_trained_and_records_what_was_typed(
+    call: Call, trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "study.jsonl"
+    typed = [
+        "compare", "--optimizers", "sgd-nesterov, ngs", "--lrs", "0.02, 0.01", "--seeds", "0,1",
+        *QUICK, "--validation", "30", "--out", str(out),
+    ]  # fmt: skip
+    code, printed, err = call(*typed)
+    assert (code, err) == (0, "")
+    assert len(trained) == 8
+    found = read_records(out)
+    assert all(shlex.split(r["command"]) == ["ngs", *typed] for r in found)
+    lines = printed.splitlines()
+    assert lines[-5:] == table(summarize(found))
+    assert [line.split()[:3] for line in lines[-4:]] == [
+        ["ngs", "0.01", "2"], ["ngs", "0.02", "2"],
+        ["sgd-nesterov", "0.01", "2"], ["sgd-nesterov", "0.02", "2"],
+    ]  # fmt: skip
+    # Part of it again: only the rows that were asked for, from the file.
+    code, printed, _ = call(
+        "compare", "--optimizers", "ngs", "--lrs", "0.01", "--seeds", "1,0", *QUICK,
+        "--validation", "30", "--out", str(out),
+    )  # fmt: skip
+    assert len(trained) == 8
+    assert printed.splitlines()[0] == "2 runs, 2 of them recorded already"
+    assert printed.splitlines()[-1] == lines[-4]
+    assert len(printed.splitlines()) == 3
+
+
+def test_every_setting_of_a_study_reaches_its_runs(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+
+    def run(configs: list[TrainConfig], path: Path, **kwargs: Any) -> NoReturn:
+        seen.extend([configs, path, kwargs["download"]])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "run_all", run)
+    call(
+        "compare", "--optimizers", "sgd", "--lrs", "0.3", "--seeds", "5", "--dataset", "cifar10",
+        "--model", "small", "--epochs", "3", "--batch-size", "7", "--momentum", "0.8",
+        "--weight-decay", "0.01", "--schedule", "constant", "--no-batch-norm",
+        "--validation", "11", "--train-images", "13", "--side", "16", "--device", "cpu",
+        "--precision", "bfloat16", "--no-download", "--out", str(tmp_path / "x.jsonl"),
+    )  # fmt: skip
+    typed = TrainConfig(
+        dataset="cifar10", model="small", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
+        momentum=0.8, weight_decay=0.01, schedule="constant", batch_norm=False, validation=11,
+        train_images=13, side=16, seed=5, device="cpu", precision="bfloat16",
+    )  # fmt: skip
+    assert seen == [[typed], tmp_path / "x.jsonl", False]
+
+
+REFUSED = {
+    "lrs not numbers": (["--lrs", "0.1,fast"], ["lrs must be numbers", "commas", "'0.1,fast'"]),
+    "no lrs": (["--lrs", ""], ["lrs must be numbers", "''"]),
+    "a comma too many": (["--lrs", "0.1,"], ["lrs must be numbers", "'0.1,'"]),
+    "lr is nan": (["--lrs", "0.1,nan"], ["lr must be finite", "nan"]),
+    "lr twice": (["--lrs", "0.1,1e-1"], ["lrs must all be different", "0.1"]),
+    "half a seed": (["--seeds", "0,0.5"], ["seeds must be whole numbers", "'0,0.5'"]),
+    "negative seed": (["--seeds", "0,-1"], ["seed must lie in 0", "-1"]),
+    "seed twice": (["--seeds", "0,1,0"], ["seeds must all be different", "0"]),
+    "unknown optimizer": (["--optimizers", "ngs,adam"], ["optimizer must be one of", "'adam'"]),
+    "no optimizer": (["--optimizers", ""], ["optimizer must be one of", "''"]),
+    "unknown model": (["--model", "resnet"], ["model must be one of", "'resnet'"]),
+    "batch too large": (["--batch-size", "121"], ["batch-size", "at most the 120", "got 121"]),
+    "momentum 1": (["--momentum", "1"], ["momentum must lie in [0, 1)", "1.0"]),
+    "unknown option": (["--rate", "1"], ["--rate", "ngs compare --help"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_compare_refuses_in_one_line_before_anything_is_trained(
+    name: str, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def begun(*args: Any) -> NoReturn:
+        raise AssertionError("a run began")
+
+    monkeypatch.setattr(loop.Run, "train_step", begun)
+    typed, parts = REFUSED[name]
+    code, _, err = call("compare", "--out", str(tmp_path / "study.jsonl"), *typed)
+    assert code == 2
+    assert is_one_line(err)
+    for part in parts:
+        assert part in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["compare"], ["bench", "step", "--model", "small"]])
+def test_an_out_that_cannot_be_a_file_of_records_is_refused_before_the_work(
+    command: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def begun(*args: Any, **kwargs: Any) -> NoReturn:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(compare, "train", begun)
+    monkeypatch.setattr(bench, "bench_step", begun)
+    (tmp_path / "file").write_text("mine\n")
+    for target in (tmp_path, tmp_path / "file" / "below.jsonl"):
+        code, _, err = call(*command, "--out", str(target))
+        assert code == 2
+        assert is_one_line(err)
+        assert str(target if target == tmp_path else target.parent) in err
+        assert "out" in err
+    assert (tmp_path / "file").read_text() == "mine\n"
+
+
+def test_compare_refuses_a_file_of_another_kind(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("mine\n")
+    code, _, err = call("compare", *QUICK, "--out", str(path))
+    assert code == 2
+    assert is_one_line(err)
+    assert f"{path}, line 1, is not JSON" in err
+    assert path.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_a_missing_peer_ends_in_one_line_and_code_2(
+    command: str, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    option = "--optimizers" if command == "compare" else "--optimizer"
+    code, _, err = call(command, *QUICK, option, "schedule-free", "--out", str(tmp_path / "x"))
+    assert code == 2
+    assert err == "ngs: optimizer schedule-free needs schedulefree: pip install 'ngs[peers]'\n"
+
+
+def test_ctrl_c_says_that_finished_runs_are_kept(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out, step, steps = tmp_path / "study.jsonl", loop.Run.train_step, []
+
+    def interrupted(self: loop.Run, *batch: torch.Tensor) -> Any:
+        steps.append(1)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    monkeypatch.setattr(loop.Run, "train_step", interrupted)
+    code, _, err = call("compare", *QUICK, "--lrs", "0.01", "--seeds", "0", "--out", str(out))
+    assert code == 130
+    assert is_one_line(err.lstrip("\n"))
+    assert "nothing was recorded" not in err
+    assert str(out) in err
+    assert [r["config"]["optimizer"] for r in read_records(out)] == ["sgd-nesterov"]
+
+
+@pytest.mark.parametrize("command", ["compare", "bench"])
+def test_a_full_disk_ends_in_one_line_and_code_1(
+    command: str, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(path: Path, record: records.Record) -> NoReturn:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(compare, "append_record", full)
+    monkeypatch.setattr(records, "append_record", full)
+    typed = {
+        "compare": ["compare", *QUICK, "--lrs", "0.01", "--seeds", "0"],
+        "bench": ["bench", "step", "--model", "small", "--rounds", "1", "--device", "cpu"],
+    }[command]
+    code, _, err = call(*typed, "--out", str(tmp_path / "x.jsonl"))
+    assert code == 1
+    assert is_one_line(err)
+    assert "No space left on device" in err
+
+
+# bench step -------------------------------------------------------------------------------------
+
+NAMES = {
+    *("sgd for-loop", "sgd foreach", "sgd fused", "copy"),
+    *("ngs for-loop", "ngs foreach", "ngs", "ngs, finiteness checked"),
+    *("ngs, all on", "ngs, factor every 10th"),
+}
+
+
+@pytest.mark.parametrize("layout", bench.LAYOUTS)
+def test_a_step_of_every_contestant_is_timed_beside_fused_sgd(layout: str) -> None:
+    found = bench_step("small", layout, 3, torch.device("cpu"))
+    assert set(found) == {
+        *("kind", "date", "commit", "modified", "device", "threads", "versions", "system"),
+        *("model", "parameters", "layout", "rounds", "rows"),
+    }
+    assert (found["kind"], found["model"], found["layout"]) == ("bench-step", "small", layout)
+    assert found["rounds"] == 3
+    assert found["parameters"] == models.parameter_count(models.SmallNet((2, 3)))
+    assert len(found["rows"]) == len(NAMES)
+    assert {row["name"] for row in found["rows"]} == NAMES
+    for row in found["rows"]:
+        assert set(row) == {"name", "median_ms", "ratio", "mean_ratio"}
+        assert row["median_ms"] >= 0.0
+        assert row["ratio"] > 0.0
+    (reference,) = [row for row in found["rows"] if row["name"] == bench.REFERENCE]
+    assert (reference["ratio"], reference["mean_ratio"]) == (1.0, 1.0)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_ratios_are_medians_over_rounds_and_warm_up_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    calls: dict[str, list[int]] = {"sgd fused": [], "ngs": []}
+    order: list[str] = []
+    seconds = {"sgd fused": [1.0, 2.0, 4.0], "ngs": [3.0, 2.0, 2.0]}
+
+    def contestant(name: str) -> Callable[[], None]:
+        def step() -> None:
+            number = len(calls[name])
+            calls[name].append(number)
+            order.append(name)
+            late = number - bench.WARMUP_STEPS
+            clock[0] += seconds[name][late] if late >= 0 else 1000.0
+
+        return step
+
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    steps = {name: contestant(name) for name in calls}
+    monkeypatch.setattr(bench, "_contestants", lambda *args: (steps, 7))
+    sgd, ngs = bench_step("small", "contiguous", 3, torch.device("cpu"))["rows"]
+    assert (sgd["median_ms"], ngs["median_ms"]) == (2000.0, 2000.0)
+    assert (ngs["ratio"], ngs["mean_ratio"]) == (1.0, 1.0)  # of 3, 1, 0.5; of 7 and 7
+    assert order[:4] == ["sgd fused", "ngs", "ngs", "sgd fused"]  # nobody always comes first
+
+
+def test_contestants_start_alike_and_their_learning_rate_moves_at_every_step() -> None:
+    steps, count = bench._contestants("small", "channels_last", torch.device("cpu"))
+    assert set(steps) == NAMES
+    assert count == models.parameter_count(models.SmallNet((2, 3)))
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.ones(1)
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    step, rates = bench._moving(optimizer), []
+    for _ in range(8):
+        step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert all(a != b for a, b in itertools.pairwise(rates))
+
+
+def test_bench_step_prints_a_row_a_contestant_and_records_only_where_asked(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = ["bench", "step", "--model", "small", "--rounds", "2", "--device", "cpu"]
+    code, printed, err = call(*typed)
+    assert (code, err) == (0, "")
+    assert all(f"\n{name} " in printed for name in NAMES)
+    assert "channels_last" in printed.splitlines()[0]
+    assert list(tmp_path.iterdir()) == []
+    code, printed, err = call(*typed, "--out", "new/bench.jsonl")
+    assert (code, err) == (0, "")
+    (record,) = read_records(tmp_path / "new" / "bench.jsonl")
+    assert record["command"] == shlex.join(["ngs", *typed, "--out", "new/bench.jsonl"])
+    assert (record["kind"], record["rounds"]) == ("bench-step", 2)
+    assert "new/bench.jsonl" in printed
+
+
+@pytest.mark.parametrize(
+    ("typed", "parts"),
+    [
+        (["--model", "resnet"], ["model must be one of", "'resnet'"]),
+        (["--layout", "sideways"], ["layout must be one of channels_last", "'sideways'"]),
+        (["--rounds", "0"], ["rounds must be 1 or more, got 0"]),
+        (["--rounds", "-3"], ["rounds must be 1 or more, got -3"]),
+        (["--rounds", "few"], ["--rounds", "'few'"]),
+        (["--device", "mps"], ["device mps is not available"]),
+    ],
+)
+def test_bench_step_refuses_in_one_line(
+    typed: list[str], parts: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    code, printed, err = call("bench", "step", "--out", str(tmp_path / "new" / "x.jsonl"), *typed)
+    assert (code, printed) == (2, "")
+    assert is_one_line(err)
+    for part in parts:
+        assert part in err
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("typed", [["compare"], ["bench", "step"]])
+def test_help_describes_every_option(typed: list[str], call: Call) -> None:
+    code, printed, err = call(*typed, "--help")
+    assert (code, err) == (0, "")
+    command: Any = cli.ngs
+    for name in typed:
+        command = command.commands[name]
+    for parameter in command.params:
+        assert parameter.help, parameter.name
+        assert set(parameter.opts) <= set(printed.replace("/", " ").replace(",", " ").split())
+
+
+def test_ngs_bench_alone_lists_what_can_be_measured(call: Call) -> None:
+    code, printed, err = call("bench")
+    assert code == 2
+    assert "step" in printed + err
