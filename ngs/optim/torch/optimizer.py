@@ -354,7 +354,8 @@ class NGS(StoredAhead):
     def _buffer(self, p: torch.Tensor) -> torch.Tensor:
         state = self.state[p]
         if "momentum_buffer" not in state:
-            # A zero buffer, not none: torch's kernel skips the dampening of a buffer it creates.
+            # Made here and not by torch's kernel, whose fused form leaves it uninitialised when a
+            # step is skipped, and fails for a parameter that joins late.
             state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         buffer: torch.Tensor = state["momentum_buffer"]
         return buffer
@@ -402,9 +403,12 @@ class NGS(StoredAhead):
                 optimizer has none.
         """
         super().load_state_dict(state_dict)  # which hands over to __setstate__, its hooks done
-        for own in self.state.values():  # torch goes on writing into the tensors that it was given
-            if "momentum_buffer" in own:
-                own["momentum_buffer"] = own["momentum_buffer"].clone()
+        for p, own in self.state.items():
+            if (
+                "momentum_buffer" in own
+            ):  # a copy of our own, that lies in memory like its parameter
+                buffer = torch.empty_like(p, memory_format=torch.preserve_format)
+                own["momentum_buffer"] = buffer.copy_(own["momentum_buffer"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "options": self.options, "report": self.report}
