@@ -10,16 +10,21 @@ def as_real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
-def flat_views(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
-    """Return tensors of one shape as vectors whose entries are in the same order, sharing memory.
+def alike_in_memory(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor] | None:
+    """Return tensors of one shape such that all walk through their entries in the same order.
 
-    ``None`` if they lie differently (one in ``channels_last``, one not), or with gaps.
+    They are the tensors themselves if they are contiguous, and vectors that share their memory if
+    they are all in ``channels_last``. ``None`` if they lie differently, or with gaps.
     """
-    first = tensors[0]
-    formats = [torch.contiguous_format]
-    if first.dim() in (4, 5):
-        formats.append(torch.channels_last if first.dim() == 4 else torch.channels_last_3d)
-    for memory_format in formats:
-        if all(t.is_contiguous(memory_format=memory_format) for t in tensors):
-            return [t.as_strided((t.numel(),), (1,)) for t in tensors]
+    if all(t.is_contiguous() for t in tensors):
+        return tensors
+    dimensions = tensors[0].dim()
+    if dimensions not in CHANNELS_LAST:
+        return None
+    memory_format = CHANNELS_LAST[dimensions]
+    if all(t.is_contiguous(memory_format=memory_format) for t in tensors):
+        return [t.as_strided((t.numel(),), (1,)) for t in tensors]
     return None
+
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}

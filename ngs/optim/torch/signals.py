@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ngs.optim.torch.flat import as_real, flat_views
+from ngs.optim.torch.flat import alike_in_memory, as_real
+
+PIECE = 2**20
+"""Entries of a piece of a vector on a CPU: 4 MiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,27 @@ def read_signals(
     """
     pairs = [_flat_pair(grad, buffer) for grad, buffer in zip(grads, buffers, strict=True)]
     products: list[torch.Tensor] = []
-    for g, b in pairs:
-        products += [torch.dot(g, g)] if b is None else [torch.dot(x, y) for x, y in _three(g, b)]
-    numbers = iter(_to_floats(products))
+    lengths = []
+    # From the last to the first: what is read last is still in the cache when the step begins.
+    for g, b in reversed(pairs):
+        before = len(products)
+        for piece in _pieces(g, b):
+            products += [torch.dot(x, y) for x, y in _combinations(*piece)]
+        lengths.append(len(products) - before)
+    numbers = _to_floats(products)
     signals = Signals([], [], [])
-    for (g, b), scale, upwards in zip(pairs, scales, maximize, strict=True):
-        values = [next(numbers)] if b is None else [next(numbers) for _ in range(3)]
-        if not all(map(math.isfinite, values)):  # perhaps only the squares left float32's range
+    place = len(numbers)
+    columns = zip(pairs, reversed(lengths), scales, maximize, strict=True)
+    for (g, b), length, scale, upwards in columns:
+        place -= length
+        kinds = 1 if b is None else 3
+        own = numbers[place : place + length]
+        values = (
+            [math.fsum(own[kind::kinds]) for kind in range(kinds)] if _finite(own) else [math.nan]
+        )
+        if not _finite(values):  # perhaps only the squares left float32's range
             g, b = g.double(), None if b is None else b.double()
-            values = [float(torch.dot(x, y)) for x, y in ([(g, g)] if b is None else _three(g, b))]
+            values = [float(torch.dot(x, y)) for x, y in _combinations(g, b)]
         grad_square, along, buffer_square = values if b is not None else (*values, 0.0, 0.0)
         signals.grad_square.append(grad_square)
         # b points against the velocity, and so does the gradient against the way up.
@@ -64,16 +79,32 @@ def read_signals(
     return signals
 
 
-def _three(g: torch.Tensor, b: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-    return (g, g), (g, b), (b, b)
+Pair = tuple[torch.Tensor, torch.Tensor | None]
 
 
-def _flat_pair(
-    grad: torch.Tensor, buffer: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _pieces(g: torch.Tensor, b: torch.Tensor | None) -> list[Pair]:
+    """Cut long vectors, so that the three products of a CPU find each piece in its cache."""
+    if g.device.type != "cpu" or g.numel() <= PIECE:
+        return [(g, b)]
+    first = torch.split(g, PIECE)
+    second = [None] * len(first) if b is None else torch.split(b, PIECE)
+    return list(zip(first, second, strict=True))
+
+
+def _combinations(
+    g: torch.Tensor, b: torch.Tensor | None
+) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+    return ((g, g),) if b is None else ((g, g), (g, b), (b, b))
+
+
+def _finite(numbers: Sequence[float]) -> bool:
+    return all(map(math.isfinite, numbers))
+
+
+def _flat_pair(grad: torch.Tensor, buffer: torch.Tensor | None) -> Pair:
     """Return gradient and buffer as real vectors with their entries in the same order."""
     tensors = [as_real(t) for t in (grad, buffer) if t is not None]
-    flat = flat_views(tensors) or [t.reshape(-1) for t in tensors]
+    flat = [t.reshape(-1) for t in alike_in_memory(tensors) or tensors]
     if flat[0].dtype in (torch.float16, torch.bfloat16):
         flat = [t.float() for t in flat]
     return flat[0], (flat[1] if buffer is not None else None)
