@@ -1,0 +1,148 @@
+"""NGS's acceleration factor and restart, and all its options at once, against the oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch_oracle import KERNELS, Setting, Steer, deviation
+from torch_schedules import EACH_ITS_OWN, PRESENCE, SCHEDULES, SHORT, TWO_GROUPS
+
+from ngs.methods import nesterov
+from ngs.minimize import minimize
+from ngs.optim.torch import NGS
+from ngs.problems import quadratic
+from ngs.restart import GradientRestart
+from ngs.schedules import Linear, NesterovMomentum, OneCycle
+
+
+@pytest.fixture(params=KERNELS.values(), ids=KERNELS.keys())
+def kernel(request):
+    return request.param
+
+
+STEERED = replace(TWO_GROUPS, rule=Steer())
+
+
+@pytest.mark.parametrize("scope", ["group", "all"])
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_factor_multiplies_the_learning_rate(kernel, scope, every):
+    steered = replace(STEERED, factor_scope=scope, factor_every=every)
+    rows = [((a, 0.5 * b), m) for (a, b), m in SCHEDULES["both"][:SHORT]]
+    assert deviation(rows, steered, PRESENCE, **kernel) < 1e-10
+
+
+def test_the_factor_knows_which_way_a_maximizing_group_goes():
+    turned = replace(STEERED, maximize=(False, True), factor_scope="all")
+    assert deviation(EACH_ITS_OWN[:SHORT], turned, PRESENCE) < 1e-10
+
+
+@pytest.mark.parametrize("average", [0.0, 0.8])
+@pytest.mark.parametrize("wait", [1, 12])
+def test_a_restart_throws_velocity_and_clock_away(kernel, average, wait):
+    restarting = replace(
+        TWO_GROUPS, restart=(average, wait), schedules=(NesterovMomentum(), Linear(0.2, 0.95, 20))
+    )
+    rows = [((0.5, 0.3), (None, None))] * SHORT
+    assert deviation(rows, restarting, **kernel) < 1e-11
+    assert deviation(rows, replace(restarting, max_norm=0.5), PRESENCE, **kernel) < 1e-11
+
+
+SEEDS = range(24)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ngs_follows_the_oracle_whatever_is_combined(seed):
+    draw = np.random.default_rng(seed)
+    setting = Setting(
+        groups=(((0, 1, 2),), ((0, 2), (1,)), ((1,), (0, 2)))[draw.integers(3)],
+        schedules=(None, (OneCycle(0.95, 0.8, 0.95, 60), NesterovMomentum()))[draw.integers(2)],
+        weight_decay=tuple(draw.choice([0.0, 0.1], 2)),
+        decoupled=bool(draw.integers(2)),
+        rescale=bool(draw.integers(2)),
+        maximize=tuple(draw.choice([False, True], 2).tolist()),
+        max_norm=(None, 0.5)[draw.integers(2)],
+        rule=(None, Steer())[draw.integers(2)],
+        factor_every=int(draw.integers(1, 4)),
+        factor_scope=("group", "all")[draw.integers(2)],
+        restart=(None, (0.0, 1), (0.9, 5))[draw.integers(3)],
+    )
+    rows = [
+        tuple(tuple((draw.random(2) > 0.1) * draw.uniform(0.1, top, 2)) for top in (0.5, 0.97))
+        for _ in range(60)
+    ]
+    presence = (draw.random((60, 3)) < 0.8).tolist()
+    kernel = list(KERNELS.values())[draw.integers(3)]
+    assert deviation(rows, setting, presence, **kernel) < 1e-10
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_the_restart_is_that_of_minimize(scale):
+    curvatures = scale * np.array([1.0, 0.1, 0.004])
+    problem, theta = quadratic(curvatures), np.array([1.0, -2.0, 3.0])
+    schedule, lr = NesterovMomentum(), 1.0 / scale
+    run = minimize(
+        nesterov, problem, theta, lr=lr, momentum=schedule, steps=150, restart="gradient"
+    )
+    weight = torch.nn.Parameter(torch.tensor(theta))
+    optimizer = NGS(
+        [weight], lr=lr, momentum=schedule, restart=GradientRestart(average=0.0, wait=1)
+    )
+    restarts = []
+    for t in range(150):
+        weight.grad = torch.tensor(problem.grad(weight.detach().numpy()))
+        optimizer.step()
+        if optimizer.report.restarted:
+            restarts.append(t)
+        with optimizer.at_iterate():
+            assert np.abs(weight.detach().numpy() - run.iterates[t + 1]).max() < 1e-10
+    assert tuple(restarts) == run.restarts
+    assert len(restarts) == optimizer.restarts >= 2
+
+
+def test_the_factor_follows_the_direction_travelled_where_momentum_is_0():
+    """The last step of gradient descent is v_t too, though its next step has no use for it."""
+    setting = Setting(rule=Steer(), weight_decay=(0.1,))
+    rows = [((0.3,), (0.0,))] * 10 + [((0.2,), (0.8,)), ((0.3,), (0.0,))] * 10
+    for kernel in KERNELS.values():
+        assert deviation(rows, setting, **kernel) < 1e-10
+
+
+def test_every_group_has_the_same_factor_where_there_is_one_in_all():
+    params = [torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3)]
+    optimizer = NGS([{"params": params[:1]}], lr=0.1, factor=Steer(), factor_scope="all")
+    for t in range(12):
+        if t == 5:
+            optimizer.add_param_group({"params": params[1:]})
+        for p in params:
+            p.grad = p.detach().clone()
+        optimizer.step()
+        assert len(set(optimizer.factors)) == 1
+        assert len({group["factor_state"] for group in optimizer.param_groups}) == 1
+    assert optimizer.factors[0] != 1.0
+
+
+def test_the_report_has_the_cosine_of_gradient_and_direction_where_it_was_measured():
+    weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    optimizer = NGS([weight], lr=0.1, momentum=0.5, factor=Steer(), factor_every=2)
+    cosines = []
+    for grad in ((3.0, 4.0), (4.0, 3.0), (1.0, 0.0), (-8.0, -6.0), (0.0, 1.0), (0.0, 0.0)):
+        weight.grad = torch.tensor(grad, dtype=torch.float64)
+        optimizer.step()
+        cosines.append(optimizer.report.cosine[0])
+    assert cosines[0] is cosines[2] is cosines[4] is cosines[5] is None
+    assert cosines[1] == pytest.approx(0.96)
+    assert cosines[3] < -0.9
+
+
+def test_the_state_of_a_group_counts_its_restarts():
+    weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = NGS([weight], lr=0.3, momentum=0.9, restart=GradientRestart(0.0, 1))
+    for _ in range(60):
+        weight.grad = weight.detach().clone()
+        before = optimizer.restarts
+        optimizer.step()
+        assert optimizer.restarts - before == optimizer.report.restarted
+        if optimizer.report.restarted:
+            assert optimizer.state[weight]["scale"] == optimizer.state[weight]["step"] == 0
+    assert optimizer.restarts > 2
