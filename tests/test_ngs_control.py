@@ -8,11 +8,12 @@ import torch
 from torch_oracle import KERNELS, Setting, Steer, deviation
 from torch_schedules import EACH_ITS_OWN, PRESENCE, SCHEDULES, SHORT, TWO_GROUPS
 
+from ngs.errors import InputError
 from ngs.methods import nesterov
 from ngs.minimize import minimize
 from ngs.optim.torch import NGS
 from ngs.problems import quadratic
-from ngs.restart import GradientRestart
+from ngs.restart import GradientRestart, Memory
 from ngs.schedules import Linear, NesterovMomentum, OneCycle
 
 
@@ -146,3 +147,24 @@ def test_the_state_of_a_group_counts_its_restarts():
         if optimizer.report.restarted:
             assert optimizer.state[weight]["scale"] == optimizer.state[weight]["step"] == 0
     assert optimizer.restarts > 2
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"average": 1.0}, r"average must lie in \[0, 1\), got 1\.0"),
+        ({"average": -0.1}, r"average .* got -0\.1"),
+        ({"wait": 0}, "wait must be 1 step or more, got 0"),
+    ],
+    ids=str,
+)
+def test_a_restart_rule_out_of_range_is_refused(bad, message):
+    with pytest.raises(InputError, match=message):
+        GradientRestart(**bad)
+
+
+@pytest.mark.parametrize("velocity_square", [0.0, -1e-18])
+def test_a_velocity_that_vanishes_has_no_direction_and_no_restart(velocity_square):
+    """The square is a difference of three terms, and rounding may leave it below zero."""
+    rule = GradientRestart(average=0.5, wait=1)
+    assert rule(Memory(-0.5, 3), 1e-20, 1.0, velocity_square) == (Memory(-0.25, 4), False)

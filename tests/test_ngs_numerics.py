@@ -213,9 +213,15 @@ def test_the_signals_of_a_long_tensor_are_those_of_all_its_entries(dtype):
     weight.grad[-1] = math.inf
     with pytest.warns(RuntimeWarning, match="parameter 1 of group 0 is not finite"):
         optimizer.step()
-    weight.grad = torch.full_like(weight, 6e4 if dtype is torch.float16 else 1e30)
-    optimizer.step()
-    assert math.isfinite(optimizer.report.grad_norm)
+    large = (
+        6e4 if dtype is torch.float16 else 1e30
+    )  # its products leave float32, in both directions
+    for last in (large, -large):
+        weight.grad = torch.full_like(weight, large)
+        weight.grad[2**20 :] = last
+        optimizer.step()
+        assert math.isfinite(optimizer.report.grad_norm)
+    assert optimizer.report.cosine[0] == pytest.approx(0.6, abs=1e-3)
     assert optimizer.refused == 1
 
 

@@ -23,6 +23,7 @@ from ngs.schedules import (
     Cosine,
     Linear,
     NesterovMomentum,
+    OneCycle,
     OptimizedMomentum,
     Product,
     SimplifiedMomentum,
@@ -53,6 +54,7 @@ SCHEDULES = {
     Product(Constant(0.1), SimplifiedMomentum()): Product(Constant(0.2), SimplifiedMomentum()),
     Capped(NesterovMomentum(), 0.5): Capped(NesterovMomentum(), 0.6),
     WarmupCosine(0.1, total=20, warmup=5): WarmupCosine(0.1, total=20, warmup=4),
+    OneCycle(0.95, 0.85, 0.95, total=20): OneCycle(0.95, 0.85, 0.95, total=21),
 }
 
 WITHOUT_A_PAPER = {Constant, Linear, Chain, Product, Capped, WarmupCosine}

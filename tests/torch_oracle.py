@@ -281,6 +281,9 @@ def assert_report(optimizer, oracle, rates, norm):
     assert near(optimizer.factors, [state.factor for state in oracle.factors])
     assert report.factor == optimizer.factors
     assert optimizer.restarts == oracle.restarts
+    if oracle.setting.restart:
+        for group in optimizer.param_groups:
+            assert near(group["restart_memory"], (oracle.average, oracle.waited))
     if report.grad_norm is not None:
         assert near([report.grad_norm], [norm]), (report.grad_norm, norm)
 
