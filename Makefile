@@ -26,9 +26,11 @@ book: env
 	@.venv/bin/jupyter-book build . -W -n --keep-going --quiet
 	@echo "book: ready. Its first page: $$(pwd)/$(HTML)"
 
+# One thread for each of the two workers: threads that wait for a core slow small tensors down a
+# hundredfold.
 test: env
 	@echo "test: the library, the book as a book, and every notebook"
-	@$(PYTHON_BIN) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
+	@OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
 	  --nbval-cell-timeout 300 -m "not soak" tests book
 
 soak: env
