@@ -346,7 +346,7 @@ class Mirrors:
         if name not in self.asked:  # torchvision asks twice, once to follow redirections
             self.asked.append(name)
         if fault == "silence":
-            if not self.closing.wait(5.0):
+            if not self.closing.wait(60.0):
                 self.asked.append("nobody lost patience")
             return
         if fault == "no http":
@@ -386,7 +386,6 @@ def mirrors(files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirrors]:
     urls = tuple(f"{host}/{name}/{data.ARCHIVE}" for name in ("first", "second"))
     monkeypatch.setattr(data, "MIRRORS", urls)
     monkeypatch.setattr(data, "ARCHIVE_MD5", md5(served.archive))
-    monkeypatch.setattr(data, "PATIENCE", 0.5)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield served
     served.closing.set()
@@ -396,6 +395,15 @@ def mirrors(files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirrors]:
 
 
 FAULTS = ("not found", "another file", "half a file", "no http", "silence")
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the fault to inject. Patience is short only where silence must exhaust it."""
+    found: str = request.param
+    if found == "silence":
+        monkeypatch.setattr(data, "PATIENCE", 2.0)
+    return found
 
 
 def test_download_asks_the_first_mirror_alone_when_it_answers(mirrors: Mirrors) -> None:
@@ -427,14 +435,14 @@ def test_nothing_is_asked_of_any_mirror_without_leave(mirrors: Mirrors) -> None:
     assert mirrors.asked == []
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS, indirect=True)
 def test_download_falls_back_to_the_second_mirror(mirrors: Mirrors, fault: str) -> None:
     mirrors.faults = {"first": fault}
     assert len(data.load("cifar10").train) == 20
     assert mirrors.asked == ["first", "second"]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS, indirect=True)
 @pytest.mark.parametrize("target", [None, "new/mine"])
 def test_when_every_mirror_fails_one_line_says_so_and_nothing_is_left(
     mirrors: Mirrors,
