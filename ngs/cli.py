@@ -121,6 +121,7 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     default="cosine",
     help="Learning rate: cosine (15 % warm-up, then to 0), onecycle (momentum too) or constant.",
 )
+@click.option("--factor-every", default=1, help="Steps between two looks at the factor.")
 @click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
 @click.option("--augment/--no-augment", default=True, help="Random shifts and mirroring.")
 @click.option(
@@ -196,6 +197,7 @@ def train(download: bool, out: Path, **settings: Any) -> None:
 @click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
 @click.option("--weight-decay", default=5e-4, help="L2 penalty on every parameter.")
 @click.option("--schedule", default="cosine", help="cosine, onecycle or constant.")
+@click.option("--factor-every", default=1, help="Steps between two looks at the factor.")
 @click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
 @click.option("--validation", default=0, help="Training images to hold out and measure.")
 @click.option("--train-images", default=0, help="How many of the others to train on; 0 for all.")

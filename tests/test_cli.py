@@ -479,13 +479,15 @@ def test_every_typed_setting_reaches_the_run(
     call(
         "train", "--dataset", "cifar10", "--model", "small", "--epochs", "3",
         "--batch-size", "7", "--optimizer", "sgd", "--lr", "0.3", "--momentum", "0.8",
-        "--weight-decay", "0.01", "--schedule", "constant", "--no-batch-norm", "--no-augment",
+        "--weight-decay", "0.01", "--schedule", "constant", "--factor-every", "9",
+        "--no-batch-norm", "--no-augment",
         "--validation", "11", "--train-images", "13", "--side", "16", "--seed", "5",
         "--device", "cpu", "--precision", "bfloat16", "--no-download", "--out", str(out),
     )  # fmt: skip
     typed = TrainConfig(
         dataset="cifar10", model="small", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
-        momentum=0.8, weight_decay=0.01, schedule="constant", batch_norm=False, augment=False,
+        momentum=0.8, weight_decay=0.01, schedule="constant", factor_every=9, batch_norm=False,
+        augment=False,
         validation=11, train_images=13, side=16, seed=5, device="cpu", precision="bfloat16",
     )  # fmt: skip
     assert seen == [(typed, False)]

@@ -239,6 +239,18 @@ def test_records_of_other_kinds_and_settings_in_the_file_are_passed_over(
     ]
 
 
+def test_a_record_from_before_a_setting_was_there_counts_for_the_default_of_that_setting(
+    trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+    early = dataclasses.asdict(BASE)
+    del early["factor_every"]
+    records.append_record(path, {"kind": "train", "config": early})
+    later = dataclasses.replace(BASE, factor_every=2)
+    run_all([BASE, later], path, command="")
+    assert trained == [later]
+
+
 def test_a_run_that_is_in_the_file_twice_counts_once(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     config = dataclasses.asdict(BASE)
@@ -408,13 +420,15 @@ def test_every_setting_of_a_study_reaches_its_runs(
     call(
         "compare", "--optimizers", "sgd", "--lrs", "0.3", "--seeds", "5", "--dataset", "cifar10",
         "--model", "small", "--epochs", "3", "--batch-size", "7", "--momentum", "0.8",
-        "--weight-decay", "0.01", "--schedule", "constant", "--no-batch-norm",
+        "--weight-decay", "0.01", "--schedule", "constant", "--factor-every", "9",
+        "--no-batch-norm",
         "--validation", "11", "--train-images", "13", "--side", "16", "--device", "cpu",
         "--precision", "bfloat16", "--no-download", "--out", str(tmp_path / "x.jsonl"),
     )  # fmt: skip
     typed = TrainConfig(
         dataset="cifar10", model="small", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
-        momentum=0.8, weight_decay=0.01, schedule="constant", batch_norm=False, validation=11,
+        momentum=0.8, weight_decay=0.01, schedule="constant", factor_every=9, batch_norm=False,
+        validation=11,
         train_images=13, side=16, seed=5, device="cpu", precision="bfloat16",
     )  # fmt: skip
     assert seen == [[typed], tmp_path / "x.jsonl", False]

@@ -257,7 +257,9 @@ def test_the_config_decides_the_optimizer_and_hands_over_its_coefficients() -> N
         ("sgd-nesterov", torch.optim.SGD),
     ):
         found = build_optimizer(
-            config(optimizer=name, lr=0.3, momentum=0.7, weight_decay=0.01), network, 8
+            config(optimizer=name, lr=0.3, momentum=0.7, weight_decay=0.01, factor_every=3),
+            network,
+            8,
         )
         assert type(found) is kind
         (group,) = found.param_groups
@@ -266,6 +268,7 @@ def test_the_config_decides_the_optimizer_and_hands_over_its_coefficients() -> N
         assert group.get("nesterov", False) is (name == "sgd-nesterov")
         if isinstance(found, NGS):
             assert (found.options.factor is not None) is ("factor" in name)
+            assert found.options.factor_every == 3
             assert group["rescale_velocity"] is ("rescaled" in name)
 
 

@@ -17,6 +17,9 @@ from ngs.train.loop import DivergenceError, pick_device, train
 from ngs.train.optimizers import check_installed
 from ngs.train.records import Record, append_record, provenance, read_records
 
+DEFAULTS = asdict(TrainConfig())
+"""The settings of a run that names none."""
+
 
 def grid(
     base: TrainConfig,
@@ -69,8 +72,9 @@ def run_all(
     """
     say = say or (lambda line: None)
     configs = list(configs)
-    done = [record["config"] for record in recorded(configs, path)] if path.is_file() else []
-    todo = [config for config in configs if asdict(config) not in done]
+    done = recorded(configs, path) if path.is_file() else []
+    settings = [_settings(record) for record in done]
+    todo = [config for config in configs if asdict(config) not in settings]
     say(f"{len(configs)} runs, {len(configs) - len(todo)} of them recorded already")
     if not todo:
         return
@@ -103,9 +107,15 @@ def recorded(configs: Iterable[TrainConfig], path: Path) -> list[Record]:
     Raises:
         InputError: ``path`` is not a file of records.
     """
-    found = [record for record in read_records(path) if record.get("kind") == "train"]
-    runs = (next((r for r in found if r.get("config") == asdict(c)), None) for c in configs)
-    return [run for run in runs if run is not None]
+    found = [r for r in read_records(path) if r.get("kind") == "train" and "config" in r]
+    settings = [_settings(record) for record in found]
+    return [found[settings.index(asdict(c))] for c in configs if asdict(c) in settings]
+
+
+def _settings(record: Record) -> dict[str, object]:
+    """Return all settings of a run."""
+    # What the record does not name came later, with a default that does what was done before.
+    return {**DEFAULTS, **record["config"]}
 
 
 @dataclass(frozen=True)

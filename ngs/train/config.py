@@ -25,7 +25,13 @@ SCHEDULES = ("cosine", "onecycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SIDES = (32, 16, 8)
-COUNTS = (("epochs", 1), ("batch_size", 1), ("validation", 0), ("train_images", 0))
+COUNTS = (
+    ("epochs", 1),
+    ("batch_size", 1),
+    ("factor_every", 1),
+    ("validation", 0),
+    ("train_images", 0),
+)
 """Settings that are counts, and the least that each may be."""
 WARMUP = 0.15
 """Share of the steps over which the cosine schedule's learning rate rises."""
@@ -53,6 +59,8 @@ class TrainConfig:
         schedule: ``"cosine"`` (15 % linear warm-up, then half a cosine to 0), ``"onecycle"``
             (learning rate and momentum as torch's OneCycleLR has them, ``lr`` being the largest)
             or ``"constant"``.
+        factor_every: steps from one look at the factor to the next, 1 or more; for the optimizers
+            that have one.
         batch_norm: whether the network normalises its batches.
         augment: whether images are shifted by up to 4 pixels and mirrored at random.
         validation: training images held out and measured after every epoch; 0 trains on all.
@@ -76,6 +84,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "cosine"
+    factor_every: int = 1
     batch_norm: bool = True
     augment: bool = True
     validation: int = 0

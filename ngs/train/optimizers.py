@@ -75,33 +75,19 @@ def _one_cycle(first: float, middle: float, last: float, total_steps: int) -> On
     return OneCycle(first, middle, last, total_steps)
 
 
-def _ngs(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
-    momentum = momenta(config, total_steps) or config.momentum
-    return NGS(params, config.lr, momentum, config.weight_decay)
+def _ngs(*, factor: bool, rescale: bool) -> Builder:
+    def build(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
+        return NGS(
+            params,
+            config.lr,
+            momenta(config, total_steps) or config.momentum,
+            config.weight_decay,
+            rescale_velocity=rescale,
+            factor=AngleRule() if factor else None,
+            factor_every=config.factor_every,
+        )
 
-
-def _ngs_rescaled(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
-    momentum = momenta(config, total_steps) or config.momentum
-    return NGS(params, config.lr, momentum, config.weight_decay, rescale_velocity=True)
-
-
-def _ngs_factor_rescaled(
-    params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
-) -> NGS:
-    momentum = momenta(config, total_steps) or config.momentum
-    return NGS(
-        params,
-        config.lr,
-        momentum,
-        config.weight_decay,
-        rescale_velocity=True,
-        factor=AngleRule(),
-    )
-
-
-def _ngs_factor(params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int) -> NGS:
-    momentum = momenta(config, total_steps) or config.momentum
-    return NGS(params, config.lr, momentum, config.weight_decay, factor=AngleRule())
+    return build
 
 
 def _sgd(nesterov: bool) -> Builder:
@@ -160,10 +146,10 @@ def _peer(optimizer: str) -> Any:
 
 
 BUILDERS: dict[str, Builder] = {
-    "ngs": _ngs,
-    "ngs-rescaled": _ngs_rescaled,
-    "ngs-factor": _ngs_factor,
-    "ngs-factor-rescaled": _ngs_factor_rescaled,
+    "ngs": _ngs(factor=False, rescale=False),
+    "ngs-rescaled": _ngs(factor=False, rescale=True),
+    "ngs-factor": _ngs(factor=True, rescale=False),
+    "ngs-factor-rescaled": _ngs(factor=True, rescale=True),
     "sgd": _sgd(nesterov=False),
     "sgd-nesterov": _sgd(nesterov=True),
     "hypergradient": _hypergradient,
