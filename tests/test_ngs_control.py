@@ -26,9 +26,9 @@ STEERED = replace(TWO_GROUPS, rule=Steer())
 
 
 @pytest.mark.parametrize("scope", ["group", "all"])
-@pytest.mark.parametrize("every", [1, 3])
-def test_the_factor_multiplies_the_learning_rate(kernel, scope, every):
-    steered = replace(STEERED, factor_scope=scope, factor_every=every)
+@pytest.mark.parametrize(("every", "eager"), [(1, 0), (3, 0), (3, 10)])
+def test_the_factor_multiplies_the_learning_rate(kernel, scope, every, eager):
+    steered = replace(STEERED, factor_scope=scope, factor_every=every, factor_eager=eager)
     rows = [((a, 0.5 * b), m) for (a, b), m in SCHEDULES["both"][:SHORT]]
     assert deviation(rows, steered, PRESENCE, **kernel) < 1e-10
 
@@ -65,6 +65,7 @@ def test_ngs_follows_the_oracle_whatever_is_combined(seed):
         max_norm=(None, 0.5)[draw.integers(2)],
         rule=(None, Steer())[draw.integers(2)],
         factor_every=int(draw.integers(1, 4)),
+        factor_eager=int(draw.choice([0, 7])),
         factor_scope=("group", "all")[draw.integers(2)],
         restart=(None, (0.0, 1), (0.9, 5))[draw.integers(3)],
     )
@@ -111,7 +112,9 @@ def test_the_factor_follows_the_direction_travelled_where_momentum_is_0():
 
 def test_every_group_has_the_same_factor_where_there_is_one_in_all():
     params = [torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3)]
-    optimizer = NGS([{"params": params[:1]}], lr=0.1, factor=Steer(), factor_scope="all")
+    settings = {"factor": Steer(), "factor_scope": "all", "factor_every": 3, "factor_eager": 4}
+    optimizer = NGS([{"params": params[:1]}], lr=0.1, **settings)
+    looked = []
     for t in range(12):
         if t == 5:
             optimizer.add_param_group({"params": params[1:]})
@@ -120,12 +123,14 @@ def test_every_group_has_the_same_factor_where_there_is_one_in_all():
         optimizer.step()
         assert len(set(optimizer.factors)) == 1
         assert len({group["factor_state"] for group in optimizer.param_groups}) == 1
+        looked += [t] * (optimizer.report.cosine[0] is not None)
     assert optimizer.factors[0] != 1.0
+    assert looked == [1, 2, 3, 6, 9]  # a group that comes late does not begin eagerly anew
 
 
 def test_the_report_has_the_cosine_of_gradient_and_direction_where_it_was_measured():
     weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
-    optimizer = NGS([weight], lr=0.1, momentum=0.5, factor=Steer(), factor_every=2)
+    optimizer = NGS([weight], lr=0.1, momentum=0.5, factor=Steer(), factor_every=2, factor_eager=0)
     cosines = []
     for grad in ((3.0, 4.0), (4.0, 3.0), (1.0, 0.0), (-8.0, -6.0), (0.0, 1.0), (0.0, 0.0)):
         weight.grad = torch.tensor(grad, dtype=torch.float64)

@@ -132,7 +132,7 @@ def test_check_finite_alone_decides_where_nothing_else_reads_the_gradients():
 
 
 def test_none_looks_only_when_the_factor_does():
-    params, optimizer = in_mid_course(steps=4, factor=Steer(), factor_every=3)
+    params, optimizer = in_mid_course(steps=4, factor=Steer(), factor_every=3, factor_eager=0)
     assert optimizer.report.grad_norm is None  # the fourth step did not look
     optimizer.step()
     set_grads(Bowl(), params)
@@ -190,6 +190,7 @@ def test_a_bad_setting_before_a_step_moves_no_parameter_of_any_group(bad, messag
     ("bad", "message"),
     [
         ({"factor_every": 0}, "factor_every must be 1 step or more, got 0"),
+        ({"factor_eager": -1}, "factor_eager must be 0 steps or more, got -1"),
         ({"factor_scope": "layer"}, "factor_scope must be 'group' or 'all', got 'layer'"),
         ({"max_norm": 0.0}, r"max_norm must be finite and above 0, got 0\.0"),
         ({"max_norm": INF}, "max_norm .* got inf"),

@@ -24,6 +24,7 @@ FULL = Setting(
     max_norm=1.0,
     rule=Steer(),
     factor_every=3,
+    factor_eager=20,
     restart=(0.0, 4),
 )
 PLAIN = Setting(groups=((0, 2), (1,)))

@@ -68,6 +68,7 @@ class Setting:
     max_norm: float | None = None
     rule: object = None
     factor_every: int = 1
+    factor_eager: int = 0
     factor_scope: str = "group"
     restart: tuple[float, int] | None = None
 
@@ -94,6 +95,7 @@ class Setting:
             rescale_velocity=self.rescale,
             factor=self.rule,
             factor_every=self.factor_every,
+            factor_eager=self.factor_eager,
             factor_scope=self.factor_scope,
             restart=self.restart and GradientRestart(*self.restart),
             max_norm=self.max_norm,
@@ -128,7 +130,7 @@ class Oracle:
         self.clocks = [0] * 3
         self.last_rates = [0.0] * 3
         self.factors = [FactorState() for _ in self.setting.groups]
-        self.looks_missed = 0
+        self.looks = self.looks_missed = 0
         self.average, self.waited, self.restarts = 0.0, 0, 0
 
     def points(self):
@@ -187,7 +189,8 @@ class Oracle:
         if setting.rule is None:
             return list(lrs)
         self.looks_missed += 1
-        look = self.looks_missed == setting.factor_every
+        look = self.looks < setting.factor_eager or self.looks_missed == setting.factor_every
+        self.looks += look
         for number in range(len(setting.groups)):
             if not look:
                 self.factors[number] = self.factors[number]._replace(damping=1.0)
@@ -200,8 +203,7 @@ class Oracle:
                 sum(square(self.states[i].velocity) for i in own),
                 lrs[0 if together else number],
             )
-            for _ in range(self.looks_missed):
-                self.factors[number] = setting.rule.follow(self.factors[number], signal)
+            self.factors[number] = setting.rule.follow(self.factors[number], signal)
         self.looks_missed = 0 if look else self.looks_missed
         pairs = zip(lrs, self.factors, strict=False)
         return [lr * state.factor * state.damping for lr, state in pairs]

@@ -100,7 +100,7 @@ def _contestants(model: str, layout: str, device: torch.device) -> tuple[dict[st
         "ngs, finiteness checked": lambda: NGS(parameters(), 1e-6, 0.9, check_finite=True),
         "ngs, all on": lambda: NGS(parameters(), 1e-6, 0.9, **learned),  # type: ignore[arg-type]
         "ngs, factor every 10th": lambda: NGS(
-            parameters(), 1e-6, 0.9, factor=AngleRule(), factor_every=10
+            parameters(), 1e-6, 0.9, factor=AngleRule(), factor_every=10, factor_eager=0
         ),
     }
     steps: dict[str, Step] = {name: _moving(maker()) for name, maker in makers.items()}

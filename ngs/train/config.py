@@ -59,8 +59,8 @@ class TrainConfig:
         schedule: ``"cosine"`` (15 % linear warm-up, then half a cosine to 0), ``"onecycle"``
             (learning rate and momentum as torch's OneCycleLR has them, ``lr`` being the largest)
             or ``"constant"``.
-        factor_every: steps from one look at the factor to the next, 1 or more; for the optimizers
-            that have one.
+        factor_every: steps from one look at the factor to the next after the first 100, 1 or more;
+            for the optimizers that have a factor.
         batch_norm: whether the network normalises its batches.
         augment: whether images are shifted by up to 4 pixels and mirrored at random.
         validation: training images held out and measured after every epoch; 0 trains on all.

@@ -24,6 +24,7 @@ class Options:
 
     factor: Rule | None = None
     factor_every: int = 1
+    factor_eager: int = 100
     factor_scope: str = "group"
     restart: GradientRestart | None = None
     max_norm: float | None = None
@@ -32,6 +33,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.factor_every < 1:
             raise InputError(f"factor_every must be 1 step or more, got {self.factor_every}")
+        if self.factor_eager < 0:
+            raise InputError(f"factor_eager must be 0 steps or more, got {self.factor_eager}")
         if self.factor_scope not in ("group", "all"):
             raise InputError(f"factor_scope must be 'group' or 'all', got {self.factor_scope!r}")
         if self.max_norm is not None and not 0.0 < self.max_norm < math.inf:
@@ -74,8 +77,7 @@ def next_factors(
     r"""Return the next state of each group's factor, and the cosine that it followed.
 
     The direction travelled is the velocity :math:`v_t`, so the rule is handed
-    :math:`\langle g_t, -v_t\rangle` and the squared norms of both; it is asked once for every step
-    that has passed since the last time.
+    :math:`\langle g_t, -v_t\rangle` and the squared norms of both.
     """
     together = options.factor_scope == "all"
     sums = [[0.0, 0.0, 0.0] for _ in groups]
@@ -89,9 +91,8 @@ def next_factors(
         state = FactorState(*group["factor_state"])
         if options.factor is not None:
             lr = float(groups[0 if together else number]["lr"])
-            for _ in range(group["since_factor"] + 1):
-                signal = Signal(-inner, grad_square, velocity_square, lr)
-                state = options.factor.follow(state, signal)
+            signal = Signal(-inner, grad_square, velocity_square, lr)
+            state = options.factor.follow(state, signal)
         if not 0.0 <= state.factor * state.damping < math.inf:
             raise InputError(
                 f"the rule {options.factor} gave the factor {state.factor * state.damping}: it "

@@ -94,8 +94,10 @@ class NGS(StoredAhead):
         factor: rule of the acceleration factor, for example
             :class:`ngs.factor.AngleRule`; ``None`` for no factor. The learning rate of a
             step is the group's ``lr`` times its factor, kept in the group as ``factor``.
-        factor_every: number of steps from one look at the factor to the next; each look reads
-            gradients and buffers once more.
+        factor_every: number of steps from one look at the factor to the next. A look reads
+            gradients and buffers once more, and asks the rule once.
+        factor_eager: number of steps at the beginning that look in any case: in them the rule finds
+            the rate.
         factor_scope: ``"group"`` for a factor a parameter group, ``"all"`` for one in all.
         restart: rule of the restart, :class:`ngs.restart.GradientRestart`; ``None`` for none. A
             restart sets the velocity to zero, the stored point to :math:`\theta_{t+1}` and the
@@ -138,6 +140,7 @@ class NGS(StoredAhead):
         rescale_velocity: bool = False,
         factor: Rule | None = None,
         factor_every: int = 1,
+        factor_eager: int = 100,
         factor_scope: str = "group",
         restart: GradientRestart | None = None,
         max_norm: float | None = None,
@@ -146,7 +149,9 @@ class NGS(StoredAhead):
         foreach: bool | None = None,
         fused: bool | None = None,
     ) -> None:
-        self.options = Options(factor, factor_every, factor_scope, restart, max_norm, check_finite)
+        self.options = Options(
+            factor, factor_every, factor_eager, factor_scope, restart, max_norm, check_finite
+        )
         self.report = Report()
         settings = {
             "lr": lr,
@@ -238,9 +243,11 @@ class NGS(StoredAhead):
         )
 
     def _factor_is_due(self) -> bool:
-        every = self.options.factor_every
-        return self.options.factor is not None and any(
-            group["since_factor"] + 1 >= every for group in self.param_groups
+        options = self.options
+        return options.factor is not None and any(
+            group["looks"] < options.factor_eager
+            or group["since_factor"] + 1 >= options.factor_every
+            for group in self.param_groups
         )
 
     def _refuse(self, bad: list[Entry]) -> None:
@@ -271,6 +278,7 @@ class NGS(StoredAhead):
             found, cosines = control.next_factors(options, groups, entries, signals)
             for group, state in zip(groups, found, strict=True):
                 group.update(factor=state.factor, factor_state=tuple(state), since_factor=0)
+                group["looks"] += 1
         else:
             for group in groups:
                 group["since_factor"] += 1

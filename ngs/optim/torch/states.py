@@ -17,6 +17,7 @@ COUNTS: Mapping[str, Any] = {
     "at_iterate": False,
     "factor": 1.0,
     "factor_state": tuple(FactorState()),
+    "looks": 0,
     "since_factor": 0,
     "restart_memory": (0.0, 0),
     "restarts": 0,
@@ -24,7 +25,7 @@ COUNTS: Mapping[str, Any] = {
 }
 """What a group remembers beside its settings, as it is at the start."""
 
-FACTOR = ("factor", "factor_state", "since_factor")
+FACTOR = ("factor", "factor_state", "looks", "since_factor")
 """The part of it that groups share where there is one factor in all."""
 
 OWN_STATE = {"momentum_buffer", "scale", "momentum", "step", "lr"}
