@@ -3,6 +3,7 @@ signature of `gradscaling_step`.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngs.errors import InputError
-from ngs.factor import AdditiveRule, Memory, MultiplicativeRule, gradscaling_step
+from ngs.factor import (
+    AdditiveRule,
+    AngleRule,
+    FactorState,
+    Memory,
+    MultiplicativeRule,
+    Signal,
+    gradscaling_step,
+)
 
 PROPERTY = settings(max_examples=200, deadline=None, derandomize=True)
 vectors = st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3).map(np.array)
@@ -62,10 +71,18 @@ def test_the_multiplicative_rule_stays_within_its_bounds(start, cases):
         (math.nan, 1.0, 1.0),
         (math.inf, math.inf, 1.0),
         (1.0, math.nan, 1.0),
+        (math.inf, 1.0, 1.0),
     ],
 )
 def test_the_multiplicative_rule_stays_where_there_is_no_angle(bad):
     assert MultiplicativeRule()(3.0, *bad) == 3.0
+
+
+def test_a_cosine_is_found_where_the_product_of_the_squares_leaves_the_range_of_floats():
+    rule = MultiplicativeRule(gain=1.0, target=0.0)
+    for square in (1e-200, 1e200):
+        assert rule(1.0, 0.5 * square, square, square) == pytest.approx(math.exp(0.5))
+    assert rule(1.0, 1.0 + 1e-9, 1.0, 1.0) == math.exp(1.0), "rounding makes no angle below 0"
 
 
 def test_both_rules_move_with_the_derivative_of_the_loss_by_the_factor():
@@ -96,6 +113,7 @@ def test_the_additive_rule_can_make_the_factor_negative_and_sees_the_scale_of_th
         (lambda: MultiplicativeRule(gain=0.0), r"gain must be finite and above 0, got 0\.0"),
         (lambda: MultiplicativeRule(gain=math.inf), "got inf"),
         (lambda: MultiplicativeRule(target=1.0), r"target must lie in \(-1, 1\), got 1\.0"),
+        (lambda: MultiplicativeRule(target=-1.0), r"got -1\.0"),
         (lambda: MultiplicativeRule(target=math.nan), "got nan"),
         (lambda: MultiplicativeRule(minimum=0.0), r"got 0\.0 and 10000\.0"),
         (lambda: MultiplicativeRule(minimum=2.0, maximum=1.0), r"got 2\.0 and 1\.0"),
@@ -105,6 +123,156 @@ def test_the_additive_rule_can_make_the_factor_negative_and_sees_the_scale_of_th
 def test_rules_refuse_impossible_parameters(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+# --- the rule of the angle -----------------------------------------------------------------------
+
+
+DEFAULTS = {
+    "gain": 0.5,
+    "share": 0.25,
+    "patience": 3.0,
+    "down": 0.5,
+    "smoothing": 0.8,
+    "start": 0.1,
+    "hold": 0.5,
+    "spike": 2.0,
+    "memory": 0.9,
+}
+OTHERS = {
+    "gain": 0.3,
+    "share": 0.4,
+    "patience": 1.7,
+    "down": 0.8,
+    "smoothing": 0.6,
+    "start": 0.02,
+    "hold": 0.25,
+    "spike": 1.4,
+    "memory": 0.75,
+}
+
+
+def signal(cosine=0.5, length=1.0, travelled=1.0, lr=1.0):
+    return Signal(cosine * length * travelled, length**2, travelled**2, lr)
+
+
+def followed(rule, signals):
+    """Return the states after each signal."""
+    states = [FactorState()]
+    for one in signals:
+        states.append(rule.follow(states[-1], one))
+    return states[1:]
+
+
+def learned(signals, *, gain, share, patience, down, smoothing, start, hold, spike, memory):
+    """The formulas of the class with the learned rate A itself: pairs of factor and damping."""
+    rate, peak, means, sides, usual, found = None, 0.0, [], [], None, []
+    for inner, grad_square, direction_square, lr in signals:
+        if lr == 0.0:
+            found.append((found[-1][0] if found else 1.0, 1.0))
+            continue
+        rate, peak = start * lr if rate is None else rate, max(peak, lr)
+        if grad_square * direction_square > 0.0 and lr >= hold * peak:
+            cosine = inner / math.sqrt(grad_square * direction_square)
+            last = means[-1] if means else cosine
+            means.append(smoothing * last + (1.0 - smoothing) * cosine)
+            target = -share * max(0.0, *means)
+            sides.append(cosine > target)
+            crossings = sum(a != b for a, b in pairwise(sides))
+            slower = 1.0 if sides[-1] else down
+            rate *= math.exp(gain / (1.0 + crossings / patience) * slower * (cosine - target))
+        damping = 1.0
+        if grad_square > 0.0:
+            shown = grad_square if usual is None else min(grad_square, spike**2 * usual)
+            damping = math.sqrt(shown / grad_square)
+            usual = shown if usual is None else memory * usual + (1.0 - memory) * shown
+        found.append((rate / peak, damping))
+    return found
+
+
+RATES = [0.0, 0.0, 0.1, 0.2, 0.4, 0.8, 0.8, 0.6, 0.4, 0.4, 0.39, 0.2, 0.0, 0.1, 0.8, 0.9]
+"""Warm-up from zero, decay to the share that is held, exactly and below it, and a higher peak."""
+
+
+@pytest.mark.parametrize("numbers", [DEFAULTS, OTHERS], ids=["defaults", "others"])
+@pytest.mark.parametrize("lrs", [[0.7] * 80, RATES * 5], ids=["constant", "schedule"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_angle_rule_is_its_formulas(numbers, lrs, seed):
+    rng = np.random.default_rng(seed)
+    cosines = np.clip(rng.normal(0.3, 0.4, 80) - np.linspace(0.0, 0.5, 80), -1.0, 1.0)
+    lengths = np.exp(rng.normal(0.0, 1.0, 80)) * (rng.random(80) > 0.1)
+    travelled = np.exp(rng.normal(-3.0, 1.0, 80)) * (rng.random(80) > 0.1)
+    columns = zip(cosines, lengths, travelled, lrs, strict=True)
+    signals = [signal(*map(float, row)) for row in columns]
+    rule = AngleRule(**numbers)
+    expected = learned(signals, **numbers)
+    found = [(state.factor, state.damping) for state in followed(rule, signals)]
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert min(damping for _, damping in found) < 0.7
+    if numbers is DEFAULTS:
+        assert followed(AngleRule(), signals) == followed(rule, signals)
+
+
+def test_the_angle_rule_does_not_see_the_scale_of_the_loss():
+    draws = np.random.default_rng(0).uniform(-1.0, 1.0, (40, 4))
+    rates = {}
+    for scale in (1.0, 1024.0):
+        signals = [signal(c, scale * (1.1 + a), 1.1 + b, (1.1 + d) / scale) for c, a, b, d in draws]
+        states = followed(AngleRule(), signals)
+        pairs = zip(states, signals, strict=True)
+        rates[scale] = [state.factor * state.damping * one.lr for state, one in pairs]
+    assert [1024.0 * rate for rate in rates[1024.0]] == rates[1.0]
+
+
+def test_the_angle_rule_stays_within_its_bounds_and_comes_back_from_them():
+    rule = AngleRule(gain=5.0, minimum=0.01, maximum=100.0)
+    up, down = [signal(1.0)] * 30, [signal(-1.0)] * 300
+    factors = [state.factor for state in followed(rule, up + down + up)]
+    assert max(factors) == factors[29] == 100.0
+    assert min(factors) == factors[329] == 0.01
+    assert factors[30] < 100.0
+    assert factors[330] > 0.01
+
+
+@pytest.mark.parametrize("bad", [0.0, math.inf, math.nan])
+def test_a_gradient_without_a_length_neither_moves_nor_damps_nor_is_remembered(bad):
+    before = followed(AngleRule(), [signal(0.2), signal(-0.5, 9.0)])[-1]
+    after = AngleRule().follow(before, Signal(bad, bad, 1.0, 1.0))
+    assert after == before._replace(damping=1.0)
+    assert before.damping < 1.0
+
+
+def test_the_damping_of_one_step_ends_where_the_learning_rate_is_zero():
+    state = followed(AngleRule(), [signal(), signal(0.5, 100.0)])[-1]
+    assert state.damping == pytest.approx(0.02)
+    assert AngleRule().follow(state, signal(lr=0.0)) == state._replace(damping=1.0)
+
+
+def test_an_infinite_spike_damps_nothing():
+    states = followed(AngleRule(spike=math.inf), [signal(), signal(0.5, 1e6), signal(0.5, 1e-6)])
+    assert [state.damping for state in states] == [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        *[({name: 0.0}, f"{name} must be finite and above 0") for name in ("gain", "start")],
+        *[({name: math.inf}, f"{name} .* got inf") for name in ("patience", "down")],
+        *[({name: 1.0}, rf"{name} must lie in \[0, 1\), got 1\.0") for name in ("share", "memory")],
+        ({"smoothing": -0.1}, r"smoothing .* got -0\.1"),
+        ({"hold": 1.1}, r"hold must lie in \[0, 1\], got 1\.1"),
+        ({"hold": math.nan}, "hold .* got nan"),
+        ({"spike": 0.9}, r"spike must be 1 or more, got 0\.9"),
+        ({"spike": math.nan}, "spike .* got nan"),
+        ({"minimum": 0.0}, r"minimum and maximum .* got 0\.0 and 1000000\.0"),
+        ({"minimum": 2.0, "maximum": 1.0}, r"got 2\.0 and 1\.0"),
+    ],
+    ids=str,
+)
+def test_the_angle_rule_refuses_impossible_parameters(bad, message):
+    with pytest.raises(InputError, match=message):
+        AngleRule(**bad)
+    AngleRule(share=0.0, smoothing=0.0, memory=0.0, hold=1.0, spike=1.0)
 
 
 # --- gradscaling_step ---------------------------------------------------------------------------
@@ -135,6 +303,14 @@ def test_the_factor_follows_the_rule_over_all_parameters_together():
     assert memory.factor == pytest.approx(expected)
     np.testing.assert_allclose(scaled[0], expected * second[0])
     np.testing.assert_allclose(scaled[1], expected * second[1])
+
+
+def test_a_spike_is_damped_in_the_gradients_that_come_back():
+    memory, rule = Memory(), AngleRule(spike=1.0)
+    for value in (1.0, 1.0, 10.0):
+        scaled, _ = gradscaling_step([value], [value], lambda p: 0.0, memory=memory, rule=rule)
+    assert memory.state.damping == pytest.approx(0.1)
+    assert scaled == [memory.factor * 10.0] == [memory.state.factor * memory.state.damping * 10.0]
 
 
 def test_what_was_handed_in_is_neither_changed_nor_kept():
