@@ -1,5 +1,6 @@
 """NGS's acceleration factor and restart, and all its options at once, against the oracle."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from ngs.errors import InputError
 from ngs.methods import nesterov
 from ngs.minimize import minimize
 from ngs.optim.torch import NGS
+from ngs.optim.torch.control import cosine
 from ngs.problems import quadratic
 from ngs.restart import GradientRestart, Memory
 from ngs.schedules import Linear, NesterovMomentum, OneCycle
@@ -128,6 +130,25 @@ def test_every_group_has_the_same_factor_where_there_is_one_in_all():
     assert looked == [1, 2, 3, 6, 9]  # a group that comes late does not begin eagerly anew
 
 
+def test_a_group_that_comes_later_has_a_factor_of_its_own_where_each_group_has_one():
+    params = [torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2)]
+    optimizer = NGS(params[:1], lr=0.1, factor=Steer(), factor_every=10, factor_eager=3)
+    for p in params:
+        p.grad = p.detach().clone()
+    for _ in range(5):
+        optimizer.step()
+    before = optimizer.factors[0]
+    optimizer.add_param_group({"params": params[1:]})
+    assert optimizer.factors == (before, 1.0)
+    assert before != 1.0
+    assert len({group["factor_state"] for group in optimizer.param_groups}) == 2
+    looked = []
+    for _ in range(5):
+        optimizer.step()
+        looked.append(optimizer.report.cosine[0] is not None)
+    assert looked == [True, True, True, False, False]  # its own beginning is an eager one too
+
+
 def test_the_report_has_the_cosine_of_gradient_and_direction_where_it_was_measured():
     weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
     optimizer = NGS([weight], lr=0.1, momentum=0.5, factor=Steer(), factor_every=2, factor_eager=0)
@@ -139,6 +160,8 @@ def test_the_report_has_the_cosine_of_gradient_and_direction_where_it_was_measur
     assert cosines[0] is cosines[2] is cosines[4] is cosines[5] is None
     assert cosines[1] == pytest.approx(0.96)
     assert cosines[3] < -0.9
+    assert cosine(1.0 + 1e-15, 1.0, 1.0) == 1.0  # rounding makes no angle below 0
+    assert cosine(-1.0 - 1e-15, 1.0, 1.0) == -1.0
 
 
 def test_the_state_of_a_group_counts_its_restarts():
@@ -151,7 +174,9 @@ def test_the_state_of_a_group_counts_its_restarts():
         assert optimizer.restarts - before == optimizer.report.restarted
         if optimizer.report.restarted:
             assert optimizer.state[weight]["scale"] == optimizer.state[weight]["step"] == 0
-    assert optimizer.restarts > 2
+    counted = optimizer.restarts
+    optimizer.add_param_group({"params": torch.nn.Parameter(torch.ones(1))})
+    assert optimizer.restarts == counted > 2
 
 
 @pytest.mark.parametrize(
@@ -173,3 +198,9 @@ def test_a_velocity_that_vanishes_has_no_direction_and_no_restart(velocity_squar
     """The square is a difference of three terms, and rounding may leave it below zero."""
     rule = GradientRestart(average=0.5, wait=1)
     assert rule(Memory(-0.5, 3), 1e-20, 1.0, velocity_square) == (Memory(-0.25, 4), False)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_product_that_is_not_finite_has_no_direction_and_is_not_remembered(bad):
+    rule = GradientRestart(average=0.5, wait=1)
+    assert rule(Memory(-0.5, 3), bad, 1.0, 1.0) == (Memory(-0.25, 4), False)

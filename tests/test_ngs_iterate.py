@@ -53,11 +53,13 @@ def test_the_parameters_hold_the_iterate_inside_the_block_at_every_step():
 def test_the_lookahead_point_comes_back_bit_for_bit_and_the_run_goes_on_as_without():
     params, optimizer, oracle = under_way()
     twin, twin_optimizer, twin_oracle = under_way()
+    memory = [p.data_ptr() for p in params]
     before, buffer = values(params), optimizer.state[params[0]]["momentum_buffer"].clone()
     for _ in range(3):
         with optimizer.at_iterate():
             assert not same(params, before)
         assert same(params, before)
+    assert [p.data_ptr() for p in params] == memory, "views of a parameter must stay its views"
     assert torch.equal(optimizer.state[params[0]]["momentum_buffer"], buffer)
     advance(params, optimizer, oracle)
     advance(twin, twin_optimizer, twin_oracle)
@@ -173,6 +175,19 @@ def test_a_deep_copy_inside_the_block_is_at_the_iterate_and_leaves_the_original_
     assert same(params, before)
     twin_optimizer.to_lookahead()
     assert distance(twin, oracle.points()) < 1e-12
+
+
+def test_what_is_loaded_inside_the_block_stays_after_it_and_goes_on():
+    params, optimizer, oracle = under_way()
+    saved, state = values(params), copy.deepcopy(optimizer.state_dict())
+    advance(params, optimizer, copy.deepcopy(oracle))
+    with optimizer.at_iterate():
+        for p, q in zip(params, saved, strict=True):
+            p.data.copy_(q)
+        optimizer.load_state_dict(state)
+    assert same(params, saved)
+    advance(params, optimizer, oracle)
+    assert distance(params, oracle.points()) < 1e-12
 
 
 def test_at_iterate_keeps_no_graph_and_works_without_gradients():

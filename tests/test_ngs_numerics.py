@@ -152,6 +152,20 @@ def test_a_group_of_several_types_steps_each_as_if_it_were_alone(kernel):
         assert optimizer.state[together[i]]["momentum_buffer"].dtype == types[i]
 
 
+def test_a_buffer_keeps_its_type_where_the_model_is_cast_in_mid_course(kernel):
+    torch.manual_seed(0)
+    values, grads = torch.randn(40), torch.randn(6, 40).double()
+    cast, exact = (torch.nn.Parameter(x) for x in (values.clone(), values.double()))
+    ours, theirs = (NGS([p], lr=0.1, **kernel) for p in (cast, exact))
+    for t, grad in enumerate(grads):
+        if t == 3:
+            cast.data = cast.data.double()
+        for p, optimizer in ((cast, ours), (exact, theirs)):
+            p.grad = grad.to(p.dtype)
+            optimizer.step()
+    torch.testing.assert_close(cast, exact, rtol=1e-5, atol=1e-5)
+
+
 # --- which kernel ---------------------------------------------------------------------------------
 
 

@@ -92,6 +92,23 @@ def test_the_warning_names_the_parameters_and_the_line_that_called_step():
     with pytest.warns(RuntimeWarning, match=r"of 0\.weight, 0\.bias, 1\.weight and 3 more is"):
         optimizer.step()
     assert len(optimizer.report.refused) == 6
+    for p in list(model.parameters())[3:]:
+        p.grad.fill_(1.0)
+    with pytest.warns(RuntimeWarning, match=r"of 0\.weight, 0\.bias, 1\.weight is not finite"):
+        optimizer.step()
+
+
+def test_a_refused_step_returns_the_closures_loss_too():
+    params, optimizer = in_mid_course(check_finite=True)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = NAN * Bowl().loss(params)
+        loss.backward()
+        return loss
+
+    with pytest.warns(RuntimeWarning, match="refused"):
+        assert math.isnan(optimizer.step(closure).item())
 
 
 def test_a_parameter_without_a_name_is_given_by_its_place():
@@ -102,6 +119,8 @@ def test_a_parameter_without_a_name_is_given_by_its_place():
     with pytest.warns(RuntimeWarning, match="of parameter 1 of group 1 is not finite"):
         optimizer.step()
     assert [group["refused"] for group in optimizer.param_groups] == [1, 1]
+    optimizer.add_param_group({"params": torch.nn.Parameter(torch.ones(1))})
+    assert optimizer.refused == 1
 
 
 @every_look
@@ -124,11 +143,12 @@ def test_check_finite_alone_decides_where_nothing_else_reads_the_gradients():
     optimizer.step()  # None does not look for its own sake
     assert params[0].isnan().any()
     assert optimizer.report.grad_norm is None
-    params, optimizer = in_mid_course(check_finite=False, max_norm=1.0)
-    params[0].grad[0] = NAN
-    optimizer.step()  # False takes what comes
-    assert params[0].isnan().any()
-    assert optimizer.refused == 0
+    for bad in (NAN, INF):
+        params, optimizer = in_mid_course(check_finite=False, max_norm=1.0)
+        params[0].grad[0] = bad
+        optimizer.step()  # False takes what comes
+        assert not params[0].isfinite().all()
+        assert optimizer.refused == 0
 
 
 def test_none_looks_only_when_the_factor_does():
@@ -206,20 +226,28 @@ def test_a_bad_option_is_refused(bad, message):
 class Wild:
     """A rule that gives what it is told."""
 
-    def __init__(self, factor):
-        self.factor = factor
+    def __init__(self, **given):
+        self.given = given
 
     def follow(self, state, signal):
-        return state._replace(factor=self.factor)
+        return state._replace(**self.given)
 
 
-@pytest.mark.parametrize("factor", [NAN, INF, -0.5])
-def test_a_rule_that_leaves_the_range_is_refused_before_anything_moves(factor):
-    params, optimizer = in_mid_course(0, factor=Wild(factor))
+@pytest.mark.parametrize("name", ["factor", "damping"])
+@pytest.mark.parametrize("bad", [NAN, INF, -0.5])
+def test_a_rule_that_leaves_the_range_is_refused_before_anything_moves(name, bad):
+    params, optimizer = in_mid_course(0, factor=Wild(**{name: bad}))
     before = snapshot(params, optimizer)
     with pytest.raises(InputError, match="must stay finite and at least 0"):
         optimizer.step()
     assert_unchanged(params, optimizer, before)
+
+
+def test_a_factor_of_zero_is_a_learning_rate_of_zero():
+    params, optimizer = in_mid_course(0, factor=Wild(factor=0.0))
+    optimizer.step()
+    assert optimizer.report.lr == optimizer.factors == (0.0,)
+    assert distance(params, Bowl().start) == 0.0
 
 
 @pytest.mark.parametrize("value", [1.0, -0.1, NAN])

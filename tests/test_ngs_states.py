@@ -146,8 +146,25 @@ def test_a_saved_momentum_schedule_needs_one_to_go_on():
     with_one = FULL.optimizer(twin)
     with_one.load_state_dict(without.state_dict())  # the other way round the new schedule holds
     assert with_one.param_groups[0]["momentum"] == NesterovMomentum()
+    with pytest.raises(InputError, match="saved with a momentum schedule"):
+        without.load_state_dict(with_one.state_dict())
     set_grads(Bowl(), twin)
     with_one.step()
+    with_one.param_groups[0]["momentum"] = 0.5
+    with pytest.raises(InputError, match="momentum is a schedule of this optimizer"):
+        with_one.step()
+
+
+def test_a_loaded_buffer_lies_in_memory_like_its_parameter():
+    plain = torch.nn.Parameter(torch.randn(4, 3, 2, 2))
+    other = torch.nn.Parameter(plain.detach().clone(memory_format=torch.channels_last))
+    optimizer, fresh = NGS([plain]), NGS([other])
+    plain.grad = torch.randn(4, 3, 2, 2)
+    optimizer.step()
+    fresh.load_state_dict(optimizer.state_dict())
+    found = fresh.state[other]["momentum_buffer"]
+    assert found.stride() == other.stride() != plain.stride()
+    assert torch.equal(found, optimizer.state[plain]["momentum_buffer"])
 
 
 # --- older states ---------------------------------------------------------------------------------
@@ -207,6 +224,42 @@ def test_from_sgd_with_nesterov_the_run_goes_on_exactly_as_sgds(settings, kernel
             set_grads(bowl, params)
             each.step()
         assert distance(ours, [p.detach().numpy() for p in theirs]) < 1e-12
+
+
+def test_from_sgd_rescaled_velocities_follow_its_learning_rate_on():
+    bowl, params = Bowl(), Bowl().parameters()
+    sgd = torch.optim.SGD(params, lr=0.3, momentum=0.9, nesterov=True)
+    for _ in range(5):
+        set_grads(bowl, params)
+        sgd.step()
+    ours = copy.deepcopy(params)
+    optimizer = NGS(ours, rescale_velocity=True)
+    optimizer.load_state_dict(sgd.state_dict())
+    for lr in (0.03, 0.1, 0.1, 0.2):
+        for each, own in ((sgd, params), (optimizer, ours)):
+            each.param_groups[0]["lr"] = lr
+            set_grads(bowl, own)
+            each.step()
+        assert distance(ours, [p.detach().numpy() for p in params]) < 1e-12
+
+
+def test_from_sgd_only_the_groups_without_nesterov_are_at_the_iterate():
+    bowl, params = Bowl(), Bowl().parameters()
+    groups = [{"params": params[:1], "nesterov": True}, {"params": params[1:]}]
+    sgd = torch.optim.SGD(groups, lr=0.3, momentum=0.9)
+    for _ in range(5):
+        before = [p.detach().numpy().copy() for p in params]
+        set_grads(bowl, params)
+        sgd.step()
+    optimizer = NGS([{"params": params[:1]}, {"params": params[1:]}])
+    optimizer.load_state_dict(sgd.state_dict())
+    here = [p.detach().numpy().copy() for p in params]
+    with pytest.raises(RuntimeError, match="hold the iterate already"):
+        optimizer.to_iterate()
+    assert distance(params, here) == 0.0
+    optimizer.to_lookahead()
+    ahead = [p + 0.9 * (p - old) for p, old in zip(here, before, strict=True)]
+    assert distance(params, [here[0], *ahead[1:]]) < 1e-12
 
 
 def test_from_sgd_without_nesterov_the_first_step_is_heavy_balls_and_the_rest_nesterovs():

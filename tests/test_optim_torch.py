@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_oracle import KERNELS, Bowl, Oracle, deviation, distance, set_grads
+from torch_oracle import KERNELS, Bowl, Oracle, Setting, deviation, distance, set_grads
 from torch_schedules import EACH_ITS_OWN, LR, PRESENCE, SCHEDULES, SHORT, TWO_GROUPS
 
 from ngs.optim.torch import NGS
@@ -75,6 +75,12 @@ def test_the_momentum_of_a_step_forms_the_next_lookahead_point():
 def test_a_callable_momentum_is_on_time_on_each_parameters_own_clock(name, kernel):
     own = replace(TWO_GROUPS, schedules=(Linear(0.1, 0.95, 40), lambda t: 0.9 * (t % 7 > 1)))
     assert deviation(SCHEDULES[name][:SHORT], own, PRESENCE, **kernel) < 1e-12
+
+
+def test_parameters_that_differ_in_nothing_but_their_next_momentum_step_apart(kernel):
+    late = Setting(schedules=(lambda t: 0.5 if t < 3 else 0.9,))
+    presence = [(True, False, True)] + [(True, True, True)] * 9
+    assert deviation([((0.3,), (None,))] * 10, late, presence, **kernel) < 1e-12
 
 
 def test_a_frozen_parameter_keeps_its_velocity_until_it_is_unfrozen():
