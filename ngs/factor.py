@@ -117,8 +117,10 @@ class MultiplicativeRule:
         cosine = _cosine(inner, grad_square, direction_square)
         if cosine is None:
             return factor
-        grown = factor * math.exp(self.gain * (cosine - self.target))
-        return min(max(grown, self.minimum), self.maximum)
+        # One step from end to end is as far as the bounds let it go.
+        farthest = math.log(self.maximum / self.minimum)
+        move = min(max(self.gain * (cosine - self.target), -farthest), farthest)
+        return min(max(factor * math.exp(move), self.minimum), self.maximum)
 
     def follow(self, state: FactorState, signal: Signal) -> FactorState:
         """Return the state with the next factor; nothing else is remembered."""

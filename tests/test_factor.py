@@ -370,3 +370,11 @@ def test_a_memory_of_another_model_is_refused_and_left_as_it_was():
         gradscaling_step([np.ones(3)], [np.ones(3)], half_square, memory=memory)
     assert memory.factor == 1.0
     assert memory.direction[0].shape == (2,)
+
+
+@pytest.mark.parametrize(("inner", "expected"), [(-1.0, 1e-4), (1.0, 1e4)])
+def test_however_large_the_gain_the_multiplicative_rule_stays_within_its_bounds(
+    inner: float, expected: float
+) -> None:
+    for factor in (1e-4, 1.0, 1e4):
+        assert MultiplicativeRule(gain=1e6)(factor, inner, 1.0, 1.0) == expected

@@ -1,6 +1,7 @@
 """HypergradientSGD against the published algorithm written out, and what it keeps and refuses."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -110,3 +111,23 @@ def test_a_negative_gain_and_a_second_group_are_refused():
         HypergradientSGD(parameters(), hyper_lr=-0.1)
     with pytest.raises(InputError, match="one parameter group, got 2"):
         HypergradientSGD([{"params": [p]} for p in parameters()])
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_goes_on_as_the_optimizer_would(way):
+    params = parameters()
+    optimizer = HypergradientSGD(params, **SETTINGS)
+    course(params, optimizer, EVERY[:5])
+    twin = way(optimizer)
+    twins = twin.param_groups[0]["params"]
+    assert course(twins, twin, EVERY[:5]) == course(params, optimizer, EVERY[:5])
+    assert all(map(torch.equal, twins, params))
+
+
+def test_a_hook_runs_once_a_step_whatever_was_built_before():
+    torch.optim.SGD(parameters(), lr=0.1)
+    params, calls = parameters(), []
+    optimizer = HypergradientSGD(params, lr=0.1)
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    course(params, optimizer, EVERY[:3])
+    assert len(calls) == 3

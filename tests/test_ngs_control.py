@@ -10,6 +10,7 @@ from torch_oracle import KERNELS, Setting, Steer, deviation
 from torch_schedules import EACH_ITS_OWN, PRESENCE, SCHEDULES, SHORT, TWO_GROUPS
 
 from ngs.errors import InputError
+from ngs.factor import AngleRule
 from ngs.methods import nesterov
 from ngs.minimize import minimize
 from ngs.optim.torch import NGS
@@ -204,3 +205,14 @@ def test_a_velocity_that_vanishes_has_no_direction_and_no_restart(velocity_squar
 def test_a_product_that_is_not_finite_has_no_direction_and_is_not_remembered(bad):
     rule = GradientRestart(average=0.5, wait=1)
     assert rule(Memory(-0.5, 3), bad, 1.0, 1.0) == (Memory(-0.25, 4), False)
+
+
+def test_one_factor_for_all_groups_is_learned_where_the_first_group_stands_still():
+    params = [torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2)]
+    groups = [{"params": params[:1], "lr": 0.0}, {"params": params[1:], "lr": 0.01}]
+    optimizer = NGS(groups, momentum=0.5, factor=AngleRule(), factor_scope="all")
+    for _ in range(20):
+        for p in params:
+            p.grad = p.detach().clone()
+        optimizer.step()
+    assert optimizer.factors[0] == optimizer.factors[1] > 1.0

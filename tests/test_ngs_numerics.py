@@ -313,3 +313,19 @@ def test_low_precision_parameters_learn_in_their_own_type(kernel, dtype):
     assert {optimizer.state[p]["momentum_buffer"].dtype for p in params} == {dtype}
     assert bowl.loss([p.double() for p in params]).item() < first / 50
     assert math.isfinite(optimizer.report.grad_norm)
+
+
+TYPES = (torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("before", TYPES)
+@pytest.mark.parametrize("after", TYPES)
+def test_the_factor_goes_on_where_the_model_is_cast_in_mid_course(before, after):
+    weight = torch.nn.Parameter(torch.ones(3, dtype=before))
+    optimizer = NGS([weight], lr=0.1, momentum=0.5, factor=Steer())
+    for step in range(4):
+        if step == 2:
+            weight.data = weight.data.to(after)
+        weight.grad = weight.detach().clone()
+        optimizer.step()
+    assert optimizer.report.cosine[0] == pytest.approx(1.0, abs=1e-2)

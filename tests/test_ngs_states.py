@@ -344,3 +344,25 @@ def test_the_state_of_adam_is_refused_in_one_line_that_says_what_fits():
     assert "\n" not in str(caught.value)
     assert not optimizer.state
     assert "betas" not in optimizer.param_groups[0]
+
+
+def test_a_state_with_a_factor_for_each_group_gives_one_for_all_where_that_is_asked():
+    def made(scope):
+        params = [torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2)]
+        groups = [{"params": params[:1], "lr": 0.1}, {"params": params[1:], "lr": 0.3}]
+        return params, NGS(groups, momentum=0.5, factor=Steer(), factor_scope=scope)
+
+    def go_on(params, optimizer, steps=5):
+        for _ in range(steps):
+            for p in params:
+                p.grad = p.detach().clone()
+            optimizer.step()
+
+    params, each = made("group")
+    go_on(params, each)
+    assert each.factors[0] != each.factors[1]
+    params, together = made("all")
+    together.load_state_dict(each.state_dict())
+    assert together.factors == (each.factors[0],) * 2
+    go_on(params, together)
+    assert together.factors[0] == together.factors[1] != each.factors[0]

@@ -201,7 +201,7 @@ class Oracle:
                 sum(float(np.vdot(grads[i], -self.states[i].velocity)) for i in own),
                 sum(square(grads[i]) for i in own),
                 sum(square(self.states[i].velocity) for i in own),
-                lrs[0 if together else number],
+                max(lrs) if together else lrs[number],
             )
             self.factors[number] = setting.rule.follow(self.factors[number], signal)
         self.looks_missed = 0 if look else self.looks_missed

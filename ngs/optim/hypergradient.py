@@ -6,6 +6,7 @@ It rests on torch.
 from collections.abc import Callable, Iterable
 
 import torch
+from torch.optim.sgd import sgd
 
 from ngs.errors import InputError
 
@@ -47,7 +48,7 @@ class HypergradientSGD(torch.optim.SGD):
         super().__init__(params, lr, momentum, weight_decay=weight_decay, nesterov=True)
         if len(self.param_groups) != 1:
             raise InputError(f"there must be one parameter group, got {len(self.param_groups)}")
-        self.hyper_lr = hyper_lr
+        self.param_groups[0]["hyper_lr"] = hyper_lr
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -58,17 +59,29 @@ class HypergradientSGD(torch.optim.SGD):
                 loss = closure()
         group = self.param_groups[0]
         params = [p for p in group["params"] if p.grad is not None]
-        decay = group["weight_decay"]
+        decay, momentum = group["weight_decay"], group["momentum"]
         grads = [p.grad.add(p, alpha=decay) for p in params if p.grad is not None]
-        given = group["lr"]
-        learned = group.setdefault("learned_lr", given)
+        learned = group.setdefault("learned_lr", group["lr"])
         for p, g in zip(params, grads, strict=True):
             if "direction" in self.state[p]:
-                learned += self.hyper_lr * float((g * self.state[p]["direction"]).sum())
-        group["learned_lr"] = group["lr"] = learned
-        super().step()
-        group["lr"] = given
-        for p, g in zip(params, grads, strict=True):
-            buffer = self.state[p]["momentum_buffer"]
-            self.state[p]["direction"] = g.add(buffer, alpha=group["momentum"])
+                learned += group["hyper_lr"] * float((g * self.state[p]["direction"]).sum())
+        group["learned_lr"] = learned
+        buffers = [self.state[p].get("momentum_buffer") for p in params]
+        sgd(
+            params,
+            grads,  # with the weight decay in them
+            buffers,
+            has_sparse_grad=False,
+            foreach=False,
+            fused=False,
+            weight_decay=0.0,
+            momentum=momentum,
+            lr=learned,
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
+        )
+        for p, g, buffer in zip(params, grads, buffers, strict=True):
+            self.state[p]["momentum_buffer"] = buffer
+            self.state[p]["direction"] = g.add(buffer, alpha=momentum)
         return loss

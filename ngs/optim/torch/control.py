@@ -90,7 +90,7 @@ def next_factors(
         inner, grad_square, velocity_square = sums[0 if together else number]
         state = FactorState(*group["factor_state"])
         if options.factor is not None:
-            lr = float(groups[0 if together else number]["lr"])
+            lr = max(float(g["lr"]) for g in (groups if together else [group]))
             signal = Signal(-inner, grad_square, velocity_square, lr)
             state = options.factor.follow(state, signal)
         if not 0.0 <= state.factor * state.damping < math.inf:

@@ -370,7 +370,10 @@ class NGS(StoredAhead):
 
     @property
     def factors(self) -> tuple[float, ...]:
-        """The acceleration factor of each group, 1.0 where none is used."""
+        """The acceleration factor of each group, 1.0 where no rule has moved it.
+
+        Without a rule a factor that was loaded stays as it is, and counts.
+        """
         return tuple(group["factor"] for group in self.param_groups)
 
     @property
@@ -428,11 +431,11 @@ class NGS(StoredAhead):
         before = [group["momentum"] for group in groups]
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch adds it; it is no setting of NGS
-        self.__dict__.setdefault("options", Options())
-        self.__dict__.setdefault("report", Report())
         self._lookahead_points = None
         for group in self.param_groups:
             states.adopt(group, self.state, self.defaults)
+            if self.options.factor_scope == "all":  # and not in the optimizer that was saved
+                group.update({key: self.param_groups[0][key] for key in states.FACTOR})
         for group, momentum in zip(self.param_groups, before, strict=False):
             if callable(momentum):
                 group.update(momentum=momentum, momentum_scheduled=True)

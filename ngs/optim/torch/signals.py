@@ -3,6 +3,7 @@
 It rests on torch alone.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,9 +66,7 @@ def read_signals(
         place -= length
         kinds = 1 if b is None else 3
         own = numbers[place : place + length]
-        values = (
-            [math.fsum(own[kind::kinds]) for kind in range(kinds)] if _finite(own) else [math.nan]
-        )
+        values = [sum(own[kind::kinds]) for kind in range(kinds)] if _finite(own) else [math.nan]
         if not _finite(values):  # perhaps only the squares left float32's range
             g, b = g.double(), None if b is None else b.double()
             values = [float(torch.dot(x, y)) for x, y in _combinations(g, b)]
@@ -105,8 +104,9 @@ def _flat_pair(grad: torch.Tensor, buffer: torch.Tensor | None) -> Pair:
     """Return gradient and buffer as real vectors with their entries in the same order."""
     tensors = [as_real(t) for t in (grad, buffer) if t is not None]
     flat = [t.reshape(-1) for t in alike_in_memory(tensors) or tensors]
-    if flat[0].dtype in (torch.float16, torch.bfloat16):
-        flat = [t.float() for t in flat]
+    # Sums of low precision are taken in float32; and a model may have been cast in mid-course.
+    widest = functools.reduce(torch.promote_types, (t.dtype for t in flat), torch.float32)
+    flat = [t.to(widest) for t in flat]
     return flat[0], (flat[1] if buffer is not None else None)
 
 
