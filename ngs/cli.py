@@ -5,10 +5,13 @@ Exit codes: 0 done, 1 the run failed (it says how), 2 the input cannot be used, 
 
 import itertools
 import shlex
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -143,9 +146,11 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     "--out",
     default="runs",
     type=click.Path(path_type=Path),
-    help="Folder for the record and the trained weights.",
+    help="Folder for the record, the trained weights and, until it is done, the checkpoint.",
 )
-def train(download: bool, out: Path, **settings: Any) -> None:
+@click.option("--save-every", default=60.0, help="Seconds from one checkpoint to the next.")
+@click.option("--fresh", is_flag=True, help="Start anew where a checkpoint of this run exists.")
+def train(download: bool, out: Path, save_every: float, fresh: bool, **settings: Any) -> None:
     """Train a network, test it once, and keep a record.
 
     Without options it trains a small network on the offline data set: about a minute on two cores.
@@ -154,34 +159,69 @@ def train(download: bool, out: Path, **settings: Any) -> None:
     \b
       ngs train --dataset cifar10 --model convnet --epochs 10 --batch-size 128
 
+    Stopped with Ctrl-C, or by any accident, it goes on where it was when the same command is given
+    again; on a CPU to the very same weights.
+
     The run appends one line of JSON to OUT/records.jsonl: configuration, commit, device, versions,
     seed, every epoch, test accuracy and seconds by part. The weights go beside it. Choose settings
     by the validation accuracy that --validation makes it print, not by the test accuracy.
     """  # noqa: D301 (click wants a real \b before lines that it must not refill)
+    from ngs.train.checkpoint import alone, checkpoint_path
     from ngs.train.config import TrainConfig
-    from ngs.train.loop import DivergenceError, save_weights
+    from ngs.train.loop import DivergenceError, Stopped
     from ngs.train.loop import train as run
-    from ngs.train.records import append_record
 
     config = TrainConfig(**settings)
+    if not save_every >= 0.0:
+        raise InputError(f"save-every must be 0 seconds or more, got {save_every}")
     _check_writable(out)
-    try:
-        network, record = run(config, download=download, say=_say)
-    except DivergenceError as error:
-        _stop(1, str(error))
-    stamp = record["date"].split("+")[0].replace("-", "").replace(":", "")
-    weights = _unused(out / f"{config.dataset}-{config.model}-{stamp}.pt")
-    record = {"command": _command(), **record, "weights": weights.name}
-    try:
-        save_weights(network, weights)
-        append_record(out / "records.jsonl", record)
-    except OSError as error:
-        _stop(1, f"the run is done, but its result cannot be kept: {error}")
+    checkpoint = checkpoint_path(out, config)
+    with alone(checkpoint), _asked_to_stop() as stop:
+        if fresh:
+            checkpoint.unlink(missing_ok=True)
+        try:
+            network, record = run(
+                config,
+                download=download,
+                say=_say,
+                checkpoint=checkpoint,
+                save_every=save_every,
+                stop=stop,
+            )
+        except DivergenceError as error:
+            checkpoint.unlink(missing_ok=True)
+            _stop(1, str(error))
+        except Stopped:
+            if not checkpoint.is_file():
+                _stop(130, "stopped; nothing was recorded")
+            _stop(130, f"stopped; the same command goes on from {checkpoint}")
+        weights = _keep(network, record, out / "records.jsonl")
+        checkpoint.unlink(missing_ok=True)
     _say(
         f"test accuracy {record['test']['accuracy']:.2%} on {record['images']['test']:,} images "
         f"of {config.dataset}, {record['wall_seconds']:.0f} s"
     )
     _say(f"record: {out / 'records.jsonl'}   weights: {weights}")
+
+
+def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
+    """Write the weights and append the record; return where the weights are."""
+    from ngs.train.loop import save_weights
+    from ngs.train.records import append_record, read_records
+
+    try:
+        if path.is_file():  # a run that was killed between its record and its end has one already
+            for kept in read_records(path):
+                if kept.get("run") == record["run"] and (path.parent / kept["weights"]).is_file():
+                    return path.parent / str(kept["weights"])
+        stamp = record["date"].split("+")[0].replace("-", "").replace(":", "")
+        name = f"{record['config']['dataset']}-{record['config']['model']}-{stamp}.pt"
+        weights = _unused(path.parent / name)
+        save_weights(network, weights)
+        append_record(path, {"command": _command(), **record, "weights": weights.name})
+    except OSError as error:
+        _stop(1, f"the run is done, but its result cannot be kept: {error}")
+    return weights
 
 
 @ngs.command()
@@ -309,6 +349,25 @@ def _say(line: str) -> None:
 def _stop(code: int, line: str) -> NoReturn:
     click.echo(f"ngs: {line}", err=True)
     sys.exit(code)
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Hand out a function that says whether Ctrl-C or SIGTERM came; a second Ctrl-C interrupts."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+        click.echo("\nstopping after this step (Ctrl-C again: at once)", err=True)
+
+    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 def _unused(path: Path) -> Path:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ngs.train.augment import PAD, batches, normalize, shift_and_flip
+from ngs.train.augment import PAD, Augmentation, batches, normalize, shift_and_flip
 from ngs.train.data import Split
 
 NO_MEAN, NO_STD = (0.0, 0.0, 0.0), (1 / 255.0, 1 / 255.0, 1 / 255.0)
 """With these, normalised pixels are the bytes again."""
+
+
+AUGMENT = Augmentation()
 
 
 def generator(seed: int) -> torch.Generator:
@@ -97,7 +100,9 @@ def test_the_last_batch_holds_what_is_left(split: Split) -> None:
 @pytest.mark.parametrize("augment", [False, True])
 def test_an_epoch_shows_each_image_once_with_its_own_label(split: Split, augment: bool) -> None:
     seen = []
-    source = batches(split, 4, NO_MEAN, NO_STD, generator=generator(0), augment=augment)
+    source = batches(
+        split, 4, NO_MEAN, NO_STD, generator=generator(0), augment=AUGMENT if augment else None
+    )
     for images, labels in source:
         assert images.dtype == torch.float32
         for image, label in zip(images, labels, strict=True):
@@ -130,7 +135,7 @@ def test_the_largest_shift_is_an_eighth_of_the_side(side: int, largest: int) -> 
     images = torch.stack([places.view(-1, 1).expand(-1, side), places.expand(side, -1)])
     images = torch.cat([images, images[:1]])[None].expand(400, -1, -1, -1)
     data = Split(images, torch.zeros(400, dtype=torch.int64))
-    ((found, _),) = batches(data, 400, NO_MEAN, NO_STD, generator=generator(0), augment=True)
+    ((found, _),) = batches(data, 400, NO_MEAN, NO_STD, generator=generator(0), augment=AUGMENT)
     middle = side // 2
     down = found[:, 0, middle, middle] - middle
     step = found[:, 1, middle, middle] - found[:, 1, middle, middle - 1]  # -1 where mirrored
@@ -144,7 +149,11 @@ def test_batches_are_normalised_before_they_are_augmented_and_only_when_asked() 
     data = Split(images, torch.arange(6))
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     for augment in (False, True):
-        got, labels = next(batches(data, 6, mean, std, generator=generator(4), augment=augment))
+        got, labels = next(
+            batches(
+                data, 6, mean, std, generator=generator(4), augment=AUGMENT if augment else None
+            )
+        )
         draws = generator(4)
         order = torch.randperm(6, generator=draws)
         expected = normalize(images[order], mean, std)

@@ -3,6 +3,7 @@ used ends with one line on standard error, exit code 2 and nothing written or lo
 """
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -286,7 +287,8 @@ def test_ctrl_c_ends_in_one_line_and_code_130(
     assert is_untouched(out)
 
 
-def test_a_real_interrupt_signal_in_mid_run_does_the_same(out: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_mid_run_saves_and_says_how_to_go_on(number: int, out: Path) -> None:
     few = "from ngs.train import offline; offline.TRAIN, offline.TEST = 200, 50; "
     typed = ["train", "--epochs", "1000", "--device", "cpu", "--out", str(out)]
     process = subprocess.Popen(
@@ -300,24 +302,25 @@ def test_a_real_interrupt_signal_in_mid_run_does_the_same(out: Path) -> None:
     try:
         assert process.stdout is not None
         assert any(line.startswith("device:") for line in process.stdout)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 130
-    assert err.lstrip("\n") == "ngs: interrupted; nothing was recorded\n"
-    assert is_untouched(out)
+    (checkpoint,) = out.glob("unfinished-*.ckpt")
+    assert len(list(out.iterdir())) == 3  # beside the earlier record and weights
+    assert err.splitlines()[-1] == f"ngs: stopped; the same command goes on from {checkpoint}"
 
 
-@pytest.mark.parametrize("victim", ["write_bytes", "replace"])
+@pytest.mark.parametrize("victim", [(os, "fsync"), (Path, "replace")], ids=["write", "replace"])
 def test_a_full_disk_ends_in_one_line_and_code_1(
-    victim: str, call: Call, few: None, out: Path, monkeypatch: pytest.MonkeyPatch
+    victim: tuple[Any, str], call: Call, few: None, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: Any) -> NoReturn:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, victim, full)
+    monkeypatch.setattr(*victim, full)
     result = call("train", *QUICK, "--out", str(out))
     assert result.code == 1
     assert is_one_line(result.err)
@@ -395,7 +398,8 @@ def test_help_of_train_gives_an_example_that_can_be_typed(call: Call) -> None:
     (example,) = [shlex.split(line) for line in lines if line.startswith("ngs train")]
     context = cli.train.make_context("train", example[2:])
     context.params.pop("download")
-    context.params.pop("out")
+    for name in ("out", "save_every", "fresh"):
+        context.params.pop(name)
     assert TrainConfig(**context.params).dataset == "cifar10"
 
 
@@ -471,8 +475,8 @@ def test_every_typed_setting_reaches_the_run(
 ) -> None:
     seen = []
 
-    def run(config: TrainConfig, *, download: bool, say: Any) -> NoReturn:
-        seen.append((config, download))
+    def run(config: TrainConfig, *, download: bool, **more: Any) -> NoReturn:
+        seen.append((config, download, more["save_every"]))
         raise loop.DivergenceError("stopped here")
 
     monkeypatch.setattr(loop, "train", run)
@@ -482,7 +486,8 @@ def test_every_typed_setting_reaches_the_run(
         "--weight-decay", "0.01", "--schedule", "constant", "--factor-every", "9",
         "--no-batch-norm", "--no-augment",
         "--validation", "11", "--train-images", "13", "--side", "16", "--seed", "5",
-        "--device", "cpu", "--precision", "bfloat16", "--no-download", "--out", str(out),
+        "--device", "cpu", "--precision", "bfloat16", "--no-download", "--save-every", "7",
+        "--out", str(out),
     )  # fmt: skip
     typed = TrainConfig(
         dataset="cifar10", model="small", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
@@ -490,7 +495,7 @@ def test_every_typed_setting_reaches_the_run(
         augment=False,
         validation=11, train_images=13, side=16, seed=5, device="cpu", precision="bfloat16",
     )  # fmt: skip
-    assert seen == [(typed, False)]
+    assert seen == [(typed, False, 7.0)]
     for field in fields(TrainConfig):
         assert getattr(typed, field.name) != field.default, "the test types another value"
 

@@ -22,7 +22,7 @@ from torch import nn
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import data, loop, memory, models, offline, records
-from ngs.train.augment import batches, normalize
+from ngs.train.augment import Augmentation, batches, normalize
 from ngs.train.config import TrainConfig
 from ngs.train.optimizers import build_optimizer, learning_rates
 
@@ -41,6 +41,8 @@ RECORD = {
     "precision",  # of the arithmetic: float32 or bfloat16
     "parameters",  # number of trained numbers
     "images",  # of each split
+    "run",  # names it: a run that goes on from a checkpoint keeps its name
+    "parts",  # how many processes it took, 1 unless it was stopped
     "epochs",  # one row an epoch
     "test",  # loss, accuracy and confusion matrix, measured once
     "seconds",  # wall time by part: load, data, train, evaluate
@@ -209,7 +211,7 @@ def test_a_run_takes_the_steps_of_the_obvious_loop(small: data.Dataset) -> None:
     for row in record["epochs"]:
         total = 0.0
         for images, labels in batches(
-            images_in_use, 32, small.mean, small.std, generator=draws, augment=True
+            images_in_use, 32, small.mean, small.std, generator=draws, augment=Augmentation()
         ):
             optimizer.param_groups[0]["lr"] = schedule(step)
             optimizer.zero_grad()
@@ -359,7 +361,7 @@ def test_training_changes_batch_norms_running_means(small: data.Dataset) -> None
     means = [b for name, b in run.model.named_buffers() if "running_mean" in name]
     before = [b.clone() for b in means]
     with loop.tqdm(disable=True) as bar:
-        run.epoch(1, bar)
+        run.epoch(bar)
     assert all(not torch.equal(one, other) for one, other in zip(means, before, strict=True))
 
 
@@ -397,7 +399,7 @@ def test_training_loss_and_accuracy_are_means_over_images_not_over_batches(
     run = make_run(small)
     monkeypatch.setattr(run, "train_step", step)
     with loop.tqdm(disable=True) as bar:
-        row = run.epoch(1, bar)
+        row = run.epoch(bar)
     assert row["train_loss"] == pytest.approx((96 * 1.0 + 24 * 5.0) / 120)
     assert row["train_accuracy"] == pytest.approx(96 / 120)
 
@@ -434,9 +436,9 @@ def test_divergence_stops_the_run_and_names_the_epoch_and_the_remedy(
     begun = []
     epoch = loop.Run.epoch
 
-    def spy(self: loop.Run, number: int, bar: Any) -> records.Record:
-        begun.append(number)
-        return epoch(self, number, bar)
+    def spy(self: loop.Run, *args: Any) -> records.Record:
+        begun.append(len(self.rows) + 1)
+        return epoch(self, *args)
 
     monkeypatch.setattr(loop.Run, "epoch", spy)
     with pytest.raises(loop.DivergenceError, match=r"in epoch 1: lower --lr \(it was 1e\+06\)"):
@@ -461,8 +463,8 @@ def test_divergence_in_the_very_last_step_is_not_taken_for_a_result(validation: 
 def test_divergence_on_held_out_images_names_the_epoch_before(small: data.Dataset) -> None:
     run = make_run(small)
     with loop.tqdm(disable=True) as bar:
-        run.epoch(1, bar)
-        run.epoch(2, bar)
+        run.epoch(bar)
+        run.epoch(bar)
     with torch.no_grad():
         next(run.model.parameters()).fill_(math.nan)
     with pytest.raises(loop.DivergenceError, match="is nan after epoch 2: lower --lr"):
@@ -583,13 +585,10 @@ def fail_in_torch_save(monkeypatch: pytest.MonkeyPatch) -> type[BaseException]:
 
 
 def fail_in_the_write(monkeypatch: pytest.MonkeyPatch) -> type[BaseException]:
-    write_bytes = Path.write_bytes
-
-    def full(self: Path, content: Any) -> int:
-        write_bytes(self, bytes(content)[:100])
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     return OSError
 
 

@@ -3,11 +3,11 @@
 It rests on the data, models, augmentation and optimizers beside it.
 """
 
-import io
 import itertools
 import math
 import os
 import time
+import uuid
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -22,7 +22,16 @@ from tqdm import tqdm
 
 from ngs.errors import InputError
 from ngs.train import models
-from ngs.train.augment import batches
+from ngs.train.augment import Augmentation, batches
+from ngs.train.checkpoint import (
+    Content,
+    fingerprint,
+    packed,
+    part_of,
+    read_checkpoint,
+    write_checkpoint,
+    write_whole,
+)
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, Split, load
 from ngs.train.memory import keep_freed_memory
@@ -68,8 +77,15 @@ def train(
     download: bool = True,
     data: Dataset | None = None,
     say: Callable[[str], None] | None = None,
+    checkpoint: Path | None = None,
+    save_every: float = 60.0,
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[nn.Module, Record]:
     """Train a network and measure it once on the test set.
+
+    With a ``checkpoint`` the run goes on from that file where there is one. On a CPU it then ends
+    with the very weights of a run that was never stopped. The file stays when the run is done:
+    whoever keeps the result deletes it.
 
     Args:
         config: what to do.
@@ -77,6 +93,10 @@ def train(
         data: the data set that ``config`` names, if the caller has loaded it already.
         say: is handed a line of news for people after every epoch, and a few before the first;
             a progress bar shows on a terminal's standard error as well.
+        checkpoint: file that the run is saved in, see :mod:`ngs.train.checkpoint`; ``None`` for
+            none.
+        save_every: seconds from one save to the next.
+        stop: is asked after every step; when it says yes, the run is saved and stops.
 
     Returns:
         The trained network and the record of the run (see :mod:`ngs.train.records`): configuration,
@@ -84,7 +104,9 @@ def train(
         wall time by part.
 
     Raises:
-        InputError: the data cannot be had, or do not fit the configuration.
+        InputError: the data cannot be had, or do not fit the configuration; or the checkpoint
+            cannot be used.
+        Stopped: ``stop`` said so.
         DivergenceError: a loss, in training or on held-out images, became infinite or NaN.
         ImportError: the optimizer belongs to a package that is not installed.
     """
@@ -115,35 +137,128 @@ def train(
         "images": {k: len(getattr(data, k)) for k in ("train", "validation", "test")},
     }
     run = Run(config, data, model, device, dtype, clock)
+    saver = Saver(run, checkpoint, save_every, stop or (lambda: False), say)
     say(f"data: {data.name}, {data.source}")
     say(f"model: {config.model}, {record['parameters']:,} parameters")
     say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
+    saver.load(data)
     begin, cpu_begin = time.perf_counter(), time.process_time()
-    epochs = []
+    steps = {"total": run.total_steps, "initial": run.step}
     with (
-        tqdm(total=run.total_steps, unit="step", disable=None, leave=False) as bar,
+        tqdm(**steps, unit="step", disable=None, leave=False) as bar,
         warnings.catch_warnings(),
     ):
         # One warning a step would bury everything else; the row of the epoch counts them.
         warnings.filterwarnings("ignore", "NGS refused a step", RuntimeWarning)
-        for epoch in range(1, config.epochs + 1):
-            row = run.epoch(epoch, bar)
-            epochs.append(row)
+        while len(run.rows) < config.epochs:
+            row = run.epoch(bar, saver.after_step)
             with tqdm.external_write_mode():
                 say(_line(row, config.epochs))
     test = run.finish()
+    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu_begin
     return model, {
         **record,
-        "epochs": epochs,
+        "run": saver.run_id,
+        "parts": saver.parts,
+        "epochs": run.rows,
         "test": test,
         "seconds": {k: round(v, 2) for k, v in clock.seconds.items()},
-        "wall_seconds": round(time.perf_counter() - begin, 2),
-        "cpu_seconds": round(time.process_time() - cpu_begin, 2),
+        "wall_seconds": round(saver.wall + wall, 2),
+        "cpu_seconds": round(saver.cpu + cpu, 2),
     }
 
 
+class Saver:
+    """Save a run from time to time, and go on from what was saved.
+
+    Args:
+        run: what to save.
+        path: where; ``None`` for nowhere.
+        every: seconds from one save to the next.
+        stop: says whether the run is to stop.
+        say: is handed a line of news for people.
+
+    Attributes:
+        run_id: names the run; it stays when the run goes on.
+        parts: into how many processes the run was cut.
+        wall: seconds that the parts before this one took, as far as they are saved.
+        cpu: seconds of processor time, likewise.
+    """
+
+    def __init__(
+        self,
+        run: "Run",
+        path: Path | None,
+        every: float,
+        stop: Callable[[], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        self.run, self.path, self.every, self.stop, self.say = run, path, every, stop, say
+        self.run_id, self.parts, self.wall, self.cpu = uuid.uuid4().hex, 1, 0.0, 0.0
+        self.saved = self.begin = time.perf_counter()
+        self.cpu_begin = time.process_time()
+        self.data = ""
+
+    def load(self, data: Dataset) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            InputError: it is damaged, or of other settings or data.
+        """
+        if self.path is None:
+            return
+        part_of(self.path).unlink(missing_ok=True)  # of a process that was killed while it wrote
+        self.data = fingerprint(data)
+        if not self.path.is_file():
+            return
+        content = read_checkpoint(self.path, self.run.config)
+        if content["data"] != self.data:
+            raise InputError(
+                f"checkpoint {self.path} was made with other data: delete it to start anew, or "
+                "give another --out"
+            )
+        self.run.load_state(content["state"])
+        self.run_id, self.parts = content["run"], content["parts"] + 1
+        self.wall, self.cpu = content["wall"], content["cpu"]
+        self.say(
+            f"going on from {self.path} after step {self.run.step:,} of {self.run.total_steps:,}"
+        )
+
+    def after_step(self) -> None:
+        """Save where it is time, and stop where that is wanted.
+
+        Raises:
+            Stopped: the run was asked to stop.
+        """
+        asked = self.stop()
+        if self.path is not None and (asked or time.perf_counter() - self.saved > self.every):
+            self.save(self.path)
+        if asked:
+            raise Stopped
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint; where that fails, say so and let the run go on."""
+        content = {
+            "data": self.data,
+            "run": self.run_id,
+            "parts": self.parts,
+            "wall": self.wall + time.perf_counter() - self.begin,
+            "cpu": self.cpu + time.process_time() - self.cpu_begin,
+            "state": self.run.state(),
+        }
+        try:
+            write_checkpoint(path, self.run.config, content)
+        except OSError as error:
+            self.say(f"the checkpoint cannot be written: {error}; the run goes on without")
+        self.saved = time.perf_counter()
+
+
+class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """The run was asked to stop, and has; its checkpoint, if it keeps one, has all of it."""
+
+
 class Run:
-    """The moving parts of one run: network, optimizer, schedule, data order.
+    """The moving parts of one run: network, optimizer, schedule, data order, and how far it is.
 
     Args:
         config: what to do.
@@ -179,21 +294,69 @@ class Run:
         self.momentum = momenta(config, self.total_steps)
         self.step = 0
         self.refused = 0
+        self.rows: list[Record] = []
+        self._begin_epoch()
 
-    def epoch(self, number: int, bar: "tqdm[None]") -> Record:
-        """Pass once over the training images; return the row for the record."""
-        begin = time.perf_counter()
+    def _begin_epoch(self) -> None:
+        """Forget the sums of the epoch before, and keep the state from which the next is drawn."""
+        self.drawn_from = self.generator.get_state()
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.right = torch.zeros((), device=self.device, dtype=torch.int64)
+        self.seen, self.seconds = 0, 0.0
+
+    def state(self) -> Content:
+        """Return all that decides how the run goes on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "drawn_from": self.drawn_from,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "step": self.step,
+            "refused": self.refused,
+            "rows": self.rows,
+            "loss_sum": self.loss_sum,
+            "right": self.right,
+            "seen": self.seen,
+            "seconds": self.seconds,
+            "clock": dict(self.clock.seconds),
+        }
+
+    def load_state(self, state: Content) -> None:
+        """Go to where :meth:`state` was called."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.generator.set_state(state["drawn_from"])
+        self.drawn_from = state["drawn_from"]
+        self.step, self.refused, self.rows = state["step"], state["refused"], state["rows"]
+        self.loss_sum = state["loss_sum"].to(self.device)
+        self.right = state["right"].to(self.device)
+        self.seen, self.seconds = state["seen"], state["seconds"]
+        self.clock.seconds.update(state["clock"])
+
+    def epoch(self, bar: "tqdm[None]", after_step: Callable[[], None] = lambda: None) -> Record:
+        """Pass over the training images, or over what is left of a pass; return the record's row.
+
+        Args:
+            bar: is moved on at every step.
+            after_step: is called after every step, when the state is whole.
+        """
+        number, done = len(self.rows) + 1, self.step % self.steps_per_epoch
+        if self.seen and not done:
+            done = self.steps_per_epoch  # stopped after the last step of the epoch
+        begin, shown = time.perf_counter() - self.seconds, -math.inf
         self.model.train()
-        loss_sum = torch.zeros((), device=self.device)
-        right = torch.zeros((), device=self.device, dtype=torch.int64)
-        seen, shown = 0, -math.inf
         source = batches(
             self.data.train,
             self.config.batch_size,
             self.data.mean,
             self.data.std,
             generator=self.generator,
-            augment=self.config.augment,
+            augment=Augmentation() if self.config.augment else None,
+            start=done,
         )
         while True:
             with self.clock.part("data"):
@@ -203,25 +366,27 @@ class Run:
             with self.clock.part("train"):
                 loss, correct = self.train_step(*batch)
                 count = len(batch[1])
-                loss_sum += loss * count
-                right += correct
-                seen += count
+                self.loss_sum += loss * count
+                self.right += correct
+                self.seen += count
             now = time.perf_counter()
             if not bar.disable and now - shown > SHOW_EVERY:
                 shown = now
                 bar.set_postfix_str(
-                    f"epoch {number}, loss {float(loss_sum) / seen:.3f}, accuracy "
-                    f"{int(right) / seen:.1%}, {seen / (now - begin):.0f} images/s"
+                    f"epoch {number}, loss {float(self.loss_sum) / self.seen:.3f}, accuracy "
+                    f"{int(self.right) / self.seen:.1%}, {self.seen / (now - begin):.0f} images/s"
                 )
             bar.update()
-        mean_loss = float(loss_sum) / seen
+            self.seconds = now - begin
+            after_step()
+        mean_loss = float(self.loss_sum) / self.seen
         self._check_finite(mean_loss, f"the training loss became {mean_loss} in epoch {number}")
         row: Record = {
             "epoch": number,
             "lr": self.optimizer.param_groups[0]["lr"],
             **learned_rate(self.optimizer),
             "train_loss": round(mean_loss, 5),
-            "train_accuracy": round(int(right) / seen, 5),
+            "train_accuracy": round(int(self.right) / self.seen, 5),
         }
         refused = int(getattr(self.optimizer, "refused", 0))
         if refused > self.refused:
@@ -230,7 +395,10 @@ class Run:
         if len(self.data.validation):
             measured = self.evaluate(self.data.validation)
             row["validation"] = {k: measured[k] for k in ("loss", "accuracy")}
-        return {**row, "seconds": round(time.perf_counter() - begin, 2)}
+        row["seconds"] = round(time.perf_counter() - begin, 2)
+        self.rows.append(row)
+        self._begin_epoch()
+        return row
 
     def train_step(
         self, images: torch.Tensor, labels: torch.Tensor
@@ -310,7 +478,7 @@ class Run:
             self.data.mean,
             self.data.std,
             generator=torch.Generator().manual_seed(self.config.seed),
-            augment=self.config.augment,
+            augment=Augmentation() if self.config.augment else None,
         )
         for images, _ in itertools.islice(source, 50):
             self.scores(images)
@@ -357,18 +525,12 @@ def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    content = io.BytesIO()  # torch's own writer would report a full disk as a RuntimeError
-    torch.save(model.state_dict(), content)
-    part = Path(f"{os.fspath(path)}.part")
-    try:
-        part.write_bytes(content.getbuffer())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(Path(path), packed(model.state_dict()))
 
 
 def _to(split: Split, device: torch.device) -> Split:
-    return Split(split.images.to(device), split.labels.to(device))
+    images = split.images.contiguous(memory_format=torch.channels_last)  # quick to take parts of
+    return Split(images.to(device), split.labels.to(device))
 
 
 def _line(row: Record, epochs: int) -> str:
