@@ -191,6 +191,6 @@ def test_a_seed_fixes_the_initial_weights() -> None:
 
 
 def test_unknown_model_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InputError, match="convnet, convnet-narrow, small, got 'resnet'"):
+    with pytest.raises(InputError, match="convnet, convnet-narrow, small, fast, got 'resnet'"):
         build("resnet")
-    assert set(MODELS) == {"convnet", "convnet-narrow", "small"}
+    assert set(MODELS) == {"convnet", "convnet-narrow", "small", "fast"}
