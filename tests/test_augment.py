@@ -161,3 +161,92 @@ def test_batches_are_normalised_before_they_are_augmented_and_only_when_asked() 
             expected = shift_and_flip(expected, draws, pad=1)  # of 8x8: in proportion
         assert torch.equal(labels, order)
         assert torch.equal(got, expected)
+
+
+def test_a_pass_that_is_taken_up_in_the_middle_yields_what_the_whole_pass_yields_there() -> None:
+    images = torch.randint(0, 256, (50, 3, 16, 16), dtype=torch.uint8, generator=generator(0))
+    data = Split(images, torch.arange(50))
+    augment = Augmentation(shift=3, cutout=10)
+
+    def taken_up(start: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        draws = generator(1)
+        source = batches(data, 8, NO_MEAN, NO_STD, generator=draws, augment=augment, start=start)
+        found = list(source)
+        after.append(draws.get_state())
+        return found
+
+    after: list[torch.Tensor] = []
+    whole = taken_up(0)
+    for start in (1, 5, 7):
+        for (x, labels), (y, others) in zip(whole[start:], taken_up(start), strict=True):
+            assert torch.equal(x, y)
+            assert torch.equal(labels, others)
+    assert all(torch.equal(state, after[0]) for state in after)  # the next pass is the same too
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_batches_do_not_depend_on_how_the_images_lie_in_memory(
+    layout: torch.memory_format,
+) -> None:
+    images = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8, generator=generator(0))
+    found, plain = (
+        next(
+            batches(
+                Split(x, torch.arange(20)), 20, NO_MEAN, NO_STD, generator=generator(2),
+                augment=AUGMENT,
+            )
+        )
+        for x in (images.contiguous(memory_format=layout), images)
+    )  # fmt: skip
+    assert torch.equal(found[0], plain[0])
+
+
+@pytest.mark.parametrize(("side", "cutout", "size"), [(32, 8, 8), (32, 5, 5), (16, 8, 4)])
+def test_cutout_sets_one_square_of_each_image_to_the_mean_and_its_centre_may_be_anywhere(
+    side: int, cutout: int, size: int
+) -> None:
+    n = 3000
+    data = Split(torch.full((n, 3, side, side), 255, dtype=torch.uint8), torch.zeros(n).long())
+    augment = Augmentation(shift=0, flip="none", cutout=cutout)
+    source = batches(data, n, (0.5,) * 3, (0.5,) * 3, generator=generator(0), augment=augment)
+    ((images, _),) = source
+    assert set(images.unique().tolist()) == {0.0, 1.0}
+    centres = set()
+    for image in (images == 0.0).numpy():
+        assert (image == image[:1]).all()  # in all channels alike
+        rows, cols = np.flatnonzero(image[0].any(1)), np.flatnonzero(image[0].any(0))
+        top, left, down, right = rows[0], cols[0], rows[-1] + 1, cols[-1] + 1
+        assert image[0, top:down, left:right].all()
+        assert image[0].sum() == (down - top) * (right - left)
+        for low, high in ((top, down), (left, right)):
+            assert high - low == size or (low == 0 or high == side)
+            assert high - low <= size
+        if down - top == right - left == size:
+            centres.add((top + size // 2, left + size // 2))
+    inside = range(size // 2, side - (size - size // 2) + 1)
+    assert len(centres) > 0.6 * len(inside) ** 2
+    assert {row for row, _ in centres} == {col for _, col in centres} == set(inside)
+    # A corner of the image is cut where the centre is near it, and not more often.
+    share = images[:, 0, 0, 0].eq(0.0).float().mean().item()
+    assert share == pytest.approx(((size // 2 + 1) / side) ** 2, abs=0.012)
+
+
+def test_no_flip_mirrors_nothing_and_shift_0_moves_nothing() -> None:
+    images = torch.randint(0, 256, (30, 3, 8, 8), dtype=torch.uint8, generator=generator(0))
+    data = Split(images, torch.arange(30))
+    augment = Augmentation(shift=0, flip="none")
+    ((found, labels),) = batches(data, 30, NO_MEAN, NO_STD, generator=generator(1), augment=augment)
+    assert torch.equal(found, normalize(images[labels], NO_MEAN, NO_STD))
+
+
+def test_flips_that_are_given_go_with_their_images() -> None:
+    images = torch.randint(0, 256, (30, 3, 8, 8), dtype=torch.uint8, generator=generator(0))
+    data, mirrored = Split(images, torch.arange(30)), torch.rand(30, generator=generator(2)) < 0.5
+    augment = Augmentation(shift=0, flip="alternating")
+    source = batches(
+        data, 7, NO_MEAN, NO_STD, generator=generator(1), augment=augment, mirrored=mirrored
+    )
+    for found, labels in source:
+        plain = normalize(images[labels], NO_MEAN, NO_STD)
+        for image, before, label in zip(found, plain, labels, strict=True):
+            assert torch.equal(image, before.flip(2) if mirrored[label] else before)

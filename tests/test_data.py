@@ -238,7 +238,7 @@ def test_reduced_refuses_what_it_cannot_do(changes: dict[str, int], message: str
 
 
 def test_unknown_data_set_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="offline, cifar10, got 'imagenet'"):
+    with pytest.raises(InputError, match="offline, cifar10, tensors, got 'imagenet'"):
         data.load("imagenet")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ngs.errors import InputError
-from ngs.train import offline
+from ngs.train import offline, tensors
 from ngs.train.vision import torchvision
 
 MIRRORS = (
@@ -54,7 +54,7 @@ class Dataset:
     """A data set, split for training and for the one final test.
 
     Attributes:
-        name: ``"cifar10"`` or ``"offline"``.
+        name: ``"cifar10"``, ``"offline"`` or ``"tensors"``.
         classes: names of the ten classes.
         train: what is learned from.
         validation: what choices are made on; empty unless held out.
@@ -139,7 +139,8 @@ def load(name: str, *, download: bool = True) -> Dataset:
     """Return a data set by name.
 
     Args:
-        name: ``"offline"`` (generated, no network) or ``"cifar10"``.
+        name: ``"offline"`` (generated, no network), ``"cifar10"`` or ``"tensors"`` (two files, see
+            :mod:`ngs.train.tensors`).
         download: whether CIFAR-10 may be fetched when no folder has it.
 
     Raises:
@@ -305,8 +306,19 @@ def _dataset(
     )
 
 
+def _load_tensors(download: bool) -> Dataset:
+    folder = tensors.find(cifar10_folders())
+    (train_images, train_labels), (test_images, test_labels) = (
+        tensors.read(folder / name) for name in tensors.FILES
+    )
+    names = tuple(f"class {number}" for number in range(tensors.CLASSES))
+    found = (train_images, train_labels, test_images, test_labels)
+    return _dataset("tensors", names, *found, source=f"{' and '.join(tensors.FILES)} in {folder}")
+
+
 DATASETS: dict[str, Callable[[bool], Dataset]] = {
     "offline": _load_offline,
     "cifar10": _load_cifar10,
+    "tensors": _load_tensors,
 }
 """Every data set by name."""
