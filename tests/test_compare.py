@@ -21,9 +21,21 @@ from scipy import stats
 
 from ngs import cli
 from ngs.errors import InputError
-from ngs.train import bench, compare, loop, models, offline, records
+from ngs.train import bench, compare, curves, loop, models, offline, records
 from ngs.train.bench import bench_step
-from ngs.train.compare import Row, grid, margin, recorded, run_all, summarize, table
+from ngs.train.checkpoint import alone, checkpoint_path
+from ngs.train.compare import (
+    Row,
+    grid,
+    margin,
+    recorded,
+    report,
+    run_all,
+    summarize,
+    table,
+    tuned,
+    unfinished,
+)
 from ngs.train.config import TrainConfig
 from ngs.train.records import read_records
 
@@ -76,7 +88,7 @@ def test_the_grid_has_seeds_outermost_and_learning_rates_innermost() -> None:
         (["ngs", "sgd", "ngs"], [0.1], [0], "optimizers must all be different, got ngs more"),
         (["ngs"], [0.1, 0.1], [0], "lrs must all be different, got 0.1 more than once"),
         (["ngs"], [0.1], [3, 1, 3], "seeds must all be different, got 3 more than once"),
-        (["ngs", "adam"], [0.1], [0], "optimizer must be one of .*'adam'"),
+        (["ngs", "lion"], [0.1], [0], "optimizer must be one of .*'lion'"),
         (["ngs"], [0.1, math.nan], [0], "lr must be finite"),
         (["ngs"], [0.1], [0, -1], "seed must lie in"),
     ],
@@ -272,6 +284,174 @@ def test_a_file_that_holds_no_records_is_refused_before_anything_is_trained(
     assert path.read_text() == "mine\n"
 
 
+# Side by side and in mid-run --------------------------------------------------------------------
+
+
+def test_a_run_that_another_process_has_is_left_to_it_and_asked_for_again_at_the_end(
+    trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    path, lines = tmp_path / "study.jsonl", list[str]()
+    configs = grid(BASE, ["ngs"], [0.01, 0.02, 0.03], [0])
+    with alone(checkpoint_path(unfinished(path), configs[0])):
+        run_all(configs, path, command="", say=lines.append)
+    assert [c.lr for c in trained] == [0.02, 0.03]
+    assert lines[-1] == (
+        "1 run still under way in another process, such as 1/3  ngs, lr 0.01, seed 0: "
+        "give the command again when it is done"
+    )
+    assert [r["config"]["lr"] for r in read_records(path)] == [0.02, 0.03]
+    lines.clear()
+    run_all(configs, path, command="", say=lines.append)
+    assert [c.lr for c in trained] == [0.02, 0.03, 0.01]
+    assert lines[0] == "3 runs, 2 of them recorded already"
+    assert not any("under way" in line for line in lines)
+
+
+def test_a_run_that_another_process_gave_up_is_trained_at_the_end(
+    trained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.jsonl"
+    configs = grid(BASE, ["ngs"], [0.01, 0.02], [0])
+    other = alone(checkpoint_path(unfinished(path), configs[0]))
+    other.__enter__()
+    append = compare.append_record
+
+    def append_and_let_go(path: Path, record: records.Record) -> None:
+        append(path, record)
+        if record["config"]["lr"] == 0.02:
+            other.__exit__(None, None, None)
+
+    monkeypatch.setattr(compare, "append_record", append_and_let_go)
+    run_all(configs, path, command="")
+    assert [c.lr for c in trained] == [0.02, 0.01]
+
+
+def test_a_run_that_another_process_records_meanwhile_is_not_trained_again(
+    trained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, lines = tmp_path / "study.jsonl", list[str]()
+    configs = grid(BASE, ["ngs"], [0.01, 0.02, 0.03], [0])
+    append = compare.append_record
+
+    def append_two(path: Path, record: records.Record) -> None:
+        append(path, record)
+        if record["config"]["lr"] == 0.01:
+            second = {**record, "config": {**record["config"], "lr": 0.02}, "command": "theirs"}
+            append(path, second)
+
+    monkeypatch.setattr(compare, "append_record", append_two)
+    run_all(configs, path, command="ours", say=lines.append)
+    assert [c.lr for c in trained] == [0.01, 0.03]
+    assert lines[2] == "2/3  ngs, lr 0.02, seed 0: recorded by another process"
+    assert [r["command"] for r in read_records(path)] == ["ours", "theirs", "ours"]
+
+
+STUDY = ENDLESS.replace("range(10_000)", "range(30)").replace('"x" * 100_000', "sys.argv[2]")
+
+
+def test_two_processes_share_the_work_and_do_every_run_once(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    both = [
+        subprocess.Popen([sys.executable, "-c", STUDY, path, name], stderr=subprocess.PIPE)
+        for name in ("first", "second")
+    ]
+    try:
+        assert [process.communicate(timeout=300)[1] for process in both] == [b"", b""]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    found = read_records(path)
+    assert sorted(r["config"]["seed"] for r in found) == list(range(30))
+    assert {r["command"] for r in found} == {"first", "second"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("after", [1, 3, 4])  # two steps a run: in its middle, or at its very end
+def test_a_study_that_is_stopped_goes_on_in_mid_run_and_ends_as_if_it_had_not_been(
+    after: int, trained: list[TrainConfig], tmp_path: Path
+) -> None:
+    path, whole = tmp_path / "study.jsonl", tmp_path / "whole.jsonl"
+    configs = grid(dataclasses.replace(BASE, epochs=2), ["ngs"], [0.02], [0])
+    run_all(configs, whole, command="")
+    assert list(tmp_path.iterdir()) == [whole]  # no folder that nothing needed
+    steps = itertools.count(1)
+    with pytest.raises(loop.Stopped):
+        run_all(configs, path, command="", stop=lambda: next(steps) == after + 1)
+    assert not path.exists()
+    assert [p.suffix for p in unfinished(path).iterdir()] == [".ckpt"]
+    run_all(configs, path, command="")
+    assert not unfinished(path).exists()
+    (first,), (second,) = read_records(whole), read_records(path)
+    assert second["parts"] == 2
+    assert second["test"] == first["test"]
+
+
+def test_a_study_that_is_stopped_between_two_runs_leaves_no_empty_run(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    configs = grid(BASE, ["ngs"], [0.02], [0, 1])
+    with pytest.raises(loop.Stopped):
+        run_all(configs, path, command="", stop=path.is_file)
+    assert [r["config"]["seed"] for r in read_records(path)] == [0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_study_goes_on_from_its_last_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.jsonl"
+    code = (
+        ENDLESS.replace("epochs=1", "epochs=int(sys.argv[2])")
+        .replace("range(10_000)", "[0]")
+        .replace('command="x" * 100_000', 'command="", save_every=0.0')
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, path, "100000"])
+    try:
+        begin = time.monotonic()
+        while not list(unfinished(path).glob("*.ckpt")):
+            assert process.poll() is None
+            assert time.monotonic() - begin < 50.0  # the usual 60 s would be too late
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (left,) = unfinished(path).glob("*.ckpt")
+    content = torch.load(left, weights_only=True)
+    assert content["state"]["step"] >= 1
+    config = TrainConfig(**content["config"])
+    assert checkpoint_path(unfinished(path), config) == left
+    steps: list[int] = []
+    step = loop.Run.train_step
+
+    def spy(self: loop.Run, *batch: torch.Tensor) -> Any:
+        steps.append(self.step)
+        return step(self, *batch)
+
+    monkeypatch.setattr(loop.Run, "train_step", spy)
+    with pytest.raises(loop.Stopped):
+        run_all([config], path, command="", stop=lambda: bool(steps))
+    assert steps == [content["state"]["step"]]
+
+
+def test_the_checkpoint_of_a_run_that_is_recorded_goes_and_anothers_stays(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    configs = grid(BASE, ["ngs"], [0.02, 0.03], [0])
+    run_all(configs[:1], path, command="")
+    unfinished(path).mkdir()
+    mine, theirs = (checkpoint_path(unfinished(path), config) for config in configs)
+    for checkpoint in (mine, theirs):  # killed between the record and the end of the run
+        checkpoint.write_bytes(b"old")
+    run_all(configs[:1], path, command="")
+    assert list(unfinished(path).iterdir()) == [theirs]
+
+
+def test_a_run_that_diverges_leaves_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    base = dataclasses.replace(BASE, batch_norm=False, schedule="constant")
+    run_all(grid(base, ["sgd"], [1e30], [0]), path, command="", save_every=0.0)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # The table --------------------------------------------------------------------------------------
 
 
@@ -349,6 +529,231 @@ def test_the_table_prints_every_row_under_its_heading() -> None:
         assert lines[1][end] == " "
 
 
+# The report -------------------------------------------------------------------------------------
+
+
+def seeded(
+    optimizer: str,
+    lr: float,
+    runs: dict[int, tuple[float, float, float] | None],
+    held_out: int = 100,
+    commit: str = "a" * 40,
+) -> list[records.Record]:
+    """Records by hand, from validation, training and test accuracy by seed; None diverged."""
+    found = []
+    for seed, run in runs.items():
+        config = {"optimizer": optimizer, "lr": lr, "seed": seed, "validation": held_out}
+        record: records.Record = {"kind": "train", "config": config, "commit": commit}
+        if run is None:
+            found.append({**record, "failed": "the training loss became nan"})
+            continue
+        validation, training, test = run
+        row: records.Record = {"train_accuracy": training, "seconds": 2.0}
+        if held_out:
+            row["validation"] = {"accuracy": validation}
+        first = {"train_accuracy": 0.1, "validation": {"accuracy": 0.2}, "seconds": 1.0}
+        found.append({**record, "epochs": [first, row], "test": {"accuracy": test}})
+    return found
+
+
+def flat(optimizer: str, *accuracies: tuple[float, float, float]) -> list[records.Record]:
+    """Two seeds each at the learning rates 0.1, 0.2, ..."""
+    return [
+        record
+        for number, run in enumerate(accuracies, start=1)
+        for record in seeded(optimizer, number / 10.0, {0: run, 1: run})
+    ]
+
+
+def test_learning_rates_are_chosen_by_validation_never_by_test_accuracy() -> None:
+    found = flat("ngs", (0.3, 0.9, 0.5), (0.5, 0.2, 0.4), (0.4, 0.3, 0.9))
+    (best,) = tuned(found, ["ngs", "sgd"])
+    assert (best.optimizer, best.lr, best.lrs, best.seeds) == ("ngs", 0.2, (0.1, 0.2, 0.3), (2, 2))
+    assert sorted(best.runs) == [0, 1]
+    for record in found:
+        record["config"]["validation"] = 0
+    (best,) = tuned(found, ["ngs"])
+    assert best.lr == 0.1  # by training accuracy
+
+
+def test_a_rate_that_lacks_seeds_is_not_chosen_and_one_that_diverges_counts_as_chance() -> None:
+    found = [
+        *seeded("ngs", 0.1, {0: (0.5, 0.5, 0.5), 1: (0.5, 0.5, 0.5)}),
+        *seeded("ngs", 0.2, {0: (0.8, 0.8, 0.8), 1: None}),
+        *seeded("ngs", 0.3, {0: (0.9, 0.9, 0.9)}),
+    ]
+    (best,) = tuned(found, ["ngs"])
+    assert (best.lr, best.lrs, best.seeds) == (0.1, (0.1, 0.2), (1, 2))
+
+
+def test_the_report_begins_with_the_tuning_budget() -> None:
+    high = (0.5, 0.5, 0.5)
+    ngs, sgd = flat("ngs", high, high, high), flat("sgd", high, high, high)
+    assert report([*ngs, *sgd], ["ngs", "sgd"])[0] == (
+        "tuning budget of each optimizer: 3 learning rates and 2 seeds"
+    )
+    assert report([*ngs, *sgd[:3]], ["ngs", "sgd"])[0] == (
+        "tuning budgets are not equal: ngs: 3 learning rates and 2 seeds; "
+        "sgd: 2 learning rates and 1 to 2 seeds"
+    )
+    assert report([], ["ngs"]) == []
+
+
+def warned(found: list[records.Record], *optimizers: str) -> list[str]:
+    return [line for line in report(found, optimizers) if line.startswith("warning: ")]
+
+
+def test_a_best_rate_at_an_end_of_its_range_is_warned_of_by_optimizer() -> None:
+    low, high = (0.3, 0.3, 0.9), (0.5, 0.5, 0.5)
+    inside, lowest, highest = [low, high, low], [high, low, low], [low, low, high]
+    assert warned(flat("ngs", *inside), "ngs") == []
+    said = "warning: the best learning rate of {} by validation accuracy, {}, is the {} tried: "
+    assert warned([*flat("ngs", *lowest), *flat("sgd", *highest)], "sgd", "ngs") == [
+        said.format("sgd", 0.3, "highest") + "try higher ones",
+        said.format("ngs", 0.1, "lowest") + "try lower ones",
+    ]
+    assert warned(flat("ngs", low), "ngs") == [
+        "warning: ngs is not tuned: 0.1 is its only learning rate"
+    ]
+
+
+def test_records_of_several_commits_in_one_table_are_warned_of_in_one_line() -> None:
+    runs = {0: (0.5, 0.5, 0.5)}
+    found = [
+        record
+        for lr, commit in ((0.1, "a"), (0.2, "b"), (0.3, "c"), (0.4, "c"))
+        for record in seeded("ngs", lr, runs, commit=commit)
+    ]
+    assert warned(found, "ngs")[0] == (
+        "warning: these runs were made at 3 commits: their code may differ"
+    )
+    assert not any("commits" in line for line in warned(found[2:], "ngs"))
+
+
+def after_the_table(found: list[records.Record], *optimizers: str) -> list[list[str]]:
+    lines = report(found, optimizers)
+    return [line.split() for line in lines[lines.index(table(summarize(found))[-1]) + 1 :]]
+
+
+def test_each_optimizer_is_set_beside_the_first_seed_by_seed() -> None:
+    tests = {
+        "sgd": [0.50, 0.60, 0.70],
+        "ngs": [0.52, 0.63, 0.71],  # 2, 3 and 1 points more
+        "adam": [0.45, 0.54, 0.66],
+        "nadam": [0.40, 0.70, 0.70],
+    }
+    found = [
+        record
+        for name, accuracies in tests.items()
+        for record in seeded(name, 0.1, {s: (0.5, 0.5, x) for s, x in enumerate(accuracies)})
+    ]
+    found += seeded("ngs", 0.2, dict.fromkeys(range(3), (0.4, 0.9, 1.0)))  # worse by validation
+    heading, *lines = after_the_table(found, "sgd", "ngs", "adam", "nadam")
+    text = " ".join(heading)
+    assert "minus that of sgd at lr 0.1, in points, paired by seed" in text
+    assert "best lr by validation accuracy" in text
+    assert [line[:4] for line in lines] == [
+        ["ngs", "0.1", "3", "seeds"], ["adam", "0.1", "3", "seeds"], ["nadam", "0.1", "3", "seeds"],
+    ]  # fmt: skip
+    for line, accuracies in zip(lines, list(tests.values())[1:], strict=True):
+        pairs = [100 * (a - b) for a, b in zip(accuracies, tests["sgd"], strict=True)]
+        low, high = stats.t.interval(0.95, 2, loc=sum(pairs) / 3, scale=stats.sem(pairs))
+        assert float(line[4]) == pytest.approx(sum(pairs) / 3, abs=0.006)
+        assert line[5] == "±"
+        assert float(line[6]) == pytest.approx((high - low) / 2, abs=0.01)
+    # ± 2.48, ± 2.48 and ± 24.8 points
+    assert [line[7:] for line in lines] == [
+        ["no", "difference", "shown"], ["worse"], ["no", "difference", "shown"],
+    ]  # fmt: skip
+    _, back = after_the_table([r for r in found if r["config"]["optimizer"] in ("sgd", "adam")],
+                              "adam", "sgd")  # fmt: skip
+    assert back[-1] == "better"
+
+
+def test_only_seeds_of_both_are_paired_and_one_pair_shows_nothing() -> None:
+    found = [
+        *seeded("sgd", 0.1, {0: (0.5, 0.5, 0.5), 1: (0.5, 0.5, 0.6), 2: (0.5, 0.5, 0.7)}),
+        *seeded("ngs", 0.1, {2: (0.5, 0.5, 0.8), 3: (0.5, 0.5, 0.1)}),
+        *seeded("adam", 0.1, {7: (0.5, 0.5, 0.8)}),
+    ]
+    _, ngs, adam = after_the_table(found, "sgd", "ngs", "adam")
+    assert ngs == ["ngs", "0.1", "1", "seed", "+10.00", "no", "difference", "shown"]
+    assert adam == ["adam", "0.1", "0", "seeds", "no", "difference", "shown"]
+
+
+def test_a_seed_that_diverged_is_paired_as_chance() -> None:
+    found = [
+        *seeded("sgd", 0.1, {0: (0.5, 0.5, 0.5), 1: (0.5, 0.5, 0.5)}),
+        *seeded("ngs", 0.1, {0: None, 1: None}),
+    ]
+    assert after_the_table(found, "sgd", "ngs")[1][4:] == ["-40.00", "±", "0.00", "worse"]
+
+
+def test_one_optimizer_or_a_first_without_runs_has_no_differences() -> None:
+    found = flat("ngs", (0.5, 0.5, 0.5))
+    assert after_the_table(found, "ngs") == []
+    assert after_the_table(found, "sgd", "ngs") == []
+
+
+def test_names_of_any_length_leave_the_columns_under_their_headings() -> None:
+    lines = table([
+        Row("ngs-factor-rescaled", 0.1, 5, 0, 0.7, 0.7, 0.01), Row("ngs", 0.1, 5, 0, 0.7, 0.7, 0.1)
+    ])  # fmt: skip
+    end = lines[0].index("seeds") + len("seeds")
+    assert [line[end - 2 : end + 1] for line in lines[1:]] == [" 5 ", " 5 "]
+
+
+# The figure -------------------------------------------------------------------------------------
+
+
+def test_a_curve_is_the_mean_over_the_seeds_with_their_range_at_the_best_rate() -> None:
+    found = [
+        *seeded("ngs", 0.1, {0: (0.5, 0.6, 0.9), 1: (0.7, 0.8, 0.1)}),
+        *seeded("ngs", 0.2, {0: (0.3, 0.9, 1.0), 1: (0.3, 0.9, 1.0)}),  # best by training and test
+    ]
+    found[1]["epochs"][1]["seconds"] = 6.0
+    (best,) = tuned(found, ["ngs"])
+    one = curves.curve(best, "validation")
+    assert one.label == "ngs, lr 0.1"
+    assert one.mean == pytest.approx([20.0, 60.0])
+    assert (one.low, one.high) == (pytest.approx([20.0, 50.0]), pytest.approx([20.0, 70.0]))
+    assert one.seconds == pytest.approx([1.0, 5.0])  # cumulated
+    assert curves.curve(best, "training").mean == pytest.approx([10.0, 70.0])
+
+
+def test_runs_that_diverged_are_counted_in_the_legend_and_not_drawn() -> None:
+    found = [
+        *seeded("ngs", 0.1, {0: (0.5, 0.5, 0.5), 1: None}),
+        *seeded("sgd", 0.1, {0: None, 1: None}),
+    ]
+    figure = curves.draw(found, ["ngs", "sgd"])
+    left, right = figure.axes
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "ngs, lr 0.1 (1 of 2 diverged)", "sgd, lr 0.1 (2 of 2 diverged)",
+    ]  # fmt: skip
+    for panel in (left, right):
+        assert list(panel.lines[0].get_ydata()) == pytest.approx([20.0, 50.0])
+        assert list(panel.lines[1].get_ydata()) == []
+
+
+@pytest.mark.parametrize(("held_out", "by"), [(100, "validation"), (0, "training")])
+def test_the_axes_say_which_accuracy_is_shown_against_what(held_out: int, by: str) -> None:
+    found = seeded("ngs", 0.1, {0: (0.5, 0.6, 0.7)}, held_out)
+    left, right = curves.draw(found, ["ngs"]).axes
+    assert left.get_ylabel() == f"{by} accuracy (%)"
+    assert (left.get_xlabel(), right.get_xlabel()) == ("epochs", "seconds of training")
+    assert list(left.lines[0].get_xdata()) == [1, 2]
+    assert list(right.lines[0].get_xdata()) == [1.0, 3.0]
+    assert left.lines[0].get_ydata()[1] == pytest.approx(50.0 if held_out else 60.0)
+
+
+def test_lines_stay_apart_when_the_colours_are_used_up() -> None:
+    names = [f"optimizer {n}" for n in range(14)]
+    found = [r for name in names for r in seeded(name, 0.1, {0: (0.5, 0.5, 0.5)})]
+    left, _ = curves.draw(found, names).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in left.lines}) == 14
+
+
 # The commands -----------------------------------------------------------------------------------
 
 Call = Callable[..., tuple[int, str, str]]
@@ -391,8 +796,12 @@ def test_compare_prints_a_table_of_what_it_trained_and_records_what_was_typed(
     found = read_records(out)
     assert all(shlex.split(r["command"]) == ["ngs", *typed] for r in found)
     lines = printed.splitlines()
-    assert lines[-5:] == table(summarize(found))
-    assert [line.split()[:3] for line in lines[-4:]] == [
+    said = report(found, ["sgd-nesterov", "ngs"])
+    assert lines[-len(said) :] == said
+    assert said[0] == "tuning budget of each optimizer: 2 learning rates and 2 seeds"
+    rows = table(summarize(found))
+    assert said[-7:-2] == rows  # then a heading and ngs beside sgd-nesterov
+    assert [line.split()[:3] for line in rows[1:]] == [
         ["ngs", "0.01", "2"], ["ngs", "0.02", "2"],
         ["sgd-nesterov", "0.01", "2"], ["sgd-nesterov", "0.02", "2"],
     ]  # fmt: skip
@@ -403,8 +812,8 @@ def test_compare_prints_a_table_of_what_it_trained_and_records_what_was_typed(
     )  # fmt: skip
     assert len(trained) == 8
     assert printed.splitlines()[0] == "2 runs, 2 of them recorded already"
-    assert printed.splitlines()[-1] == lines[-4]
-    assert len(printed.splitlines()) == 3
+    assert printed.splitlines()[-1] == rows[1]
+    assert len(printed.splitlines()) == 5  # a line on the budget, and one that ngs is not tuned
 
 
 def test_every_setting_of_a_study_reaches_its_runs(
@@ -443,7 +852,7 @@ REFUSED = {
     "half a seed": (["--seeds", "0,0.5"], ["seeds must be whole numbers", "'0,0.5'"]),
     "negative seed": (["--seeds", "0,-1"], ["seed must lie in 0", "-1"]),
     "seed twice": (["--seeds", "0,1,0"], ["seeds must all be different", "0"]),
-    "unknown optimizer": (["--optimizers", "ngs,adam"], ["optimizer must be one of", "'adam'"]),
+    "unknown optimizer": (["--optimizers", "ngs,lion"], ["optimizer must be one of", "'lion'"]),
     "no optimizer": (["--optimizers", ""], ["optimizer must be one of", "''"]),
     "unknown model": (["--model", "resnet"], ["model must be one of", "'resnet'"]),
     "batch too large": (["--batch-size", "121"], ["batch-size", "at most the 120", "got 121"]),
@@ -488,6 +897,70 @@ def test_an_out_that_cannot_be_a_file_of_records_is_refused_before_the_work(
     assert (tmp_path / "file").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("name", ["curves.png", "new/curves.SVG"])
+def test_compare_draws_a_figure_where_asked(name: str, call: Call, tmp_path: Path) -> None:
+    figure = tmp_path / name
+    typed = [
+        "compare", "--lrs", "0.01", "--seeds", "0", *QUICK, "--out", str(tmp_path / "x.jsonl"),
+        "--figure", str(figure),
+    ]  # fmt: skip
+    code, printed, err = call(*typed)
+    assert (code, err) == (0, "")
+    assert printed.splitlines()[-1] == f"figure: {figure}"
+    before = figure.read_bytes()
+    if figure.suffix == ".png":
+        assert before.startswith(b"\x89PNG")
+    else:
+        assert before.startswith(b"<?xml")
+        for text in (b"training accuracy", b"seconds of training", b"sgd-nesterov, lr 0.01"):
+            assert text in before
+    assert call(*typed)[0] == 0
+    assert figure.read_bytes() == before  # the same records, the same file
+
+
+def test_a_figure_that_cannot_be_kept_is_refused_before_the_work(
+    call: Call, trained: list[TrainConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine\n")
+    (tmp_path / "folder.png").mkdir()
+    out = ("compare", *QUICK, "--out", str(tmp_path / "x.jsonl"), "--figure")
+    for target, part in (
+        (tmp_path / "file" / "below.png", "figure: cannot write in"),
+        (tmp_path / "folder.png", "--figure"),
+        (tmp_path / "curves.pdf", "figure must end in .png or .svg"),
+        (tmp_path / "curves", "figure must end in .png or .svg"),
+    ):
+        code, printed, err = call(*out, str(target))
+        assert (code, printed) == (2, "")
+        assert is_one_line(err)
+        assert part in err
+        assert target.name in err or str(target.parent) in err
+    monkeypatch.delitem(sys.modules, "ngs.figures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, _, err = call(*out, str(tmp_path / "curves.png"))
+    assert code == 2
+    assert err == "ngs: ngs.figures needs matplotlib: pip install 'ngs[figures]'\n"
+    assert trained == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_a_figure_that_a_full_disk_refuses_ends_in_one_line_and_code_1(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(path: Path, content: bytes) -> NoReturn:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(curves, "write_whole", full)
+    code, _, err = call(
+        "compare", *QUICK, "--lrs", "0.01", "--seeds", "0", "--out", str(tmp_path / "x.jsonl"),
+        "--figure", str(tmp_path / "x.png"),
+    )  # fmt: skip
+    assert code == 1
+    assert is_one_line(err)
+    assert "the runs are recorded in" in err
+    assert "No space left on device" in err
+
+
 def test_compare_refuses_a_file_of_another_kind(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("mine\n")
@@ -527,6 +1000,48 @@ def test_ctrl_c_says_that_finished_runs_are_kept(
     assert "nothing was recorded" not in err
     assert str(out) in err
     assert [r["config"]["optimizer"] for r in read_records(out)] == ["sgd-nesterov"]
+
+
+def test_ctrl_c_saves_the_run_that_is_under_way_and_says_how_to_go_on(tmp_path: Path) -> None:
+    few = "from ngs.train import offline; offline.TRAIN, offline.TEST = 200, 50; "
+    typed = [
+        "compare", "--optimizers", "ngs", "--lrs", "0.01", "--seeds", "0", "--epochs", "100000",
+        "--device", "cpu", "--out", str(tmp_path / "study.jsonl"),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", few + "from ngs.cli import main; main()", *typed],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As started from a terminal, whatever this test was started from.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1 runs, 0 of them recorded already\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    last = err.splitlines()[-1]
+    assert last.startswith("ngs: stopped; the same command goes on after what ")
+    assert str(tmp_path / "study.jsonl") in last
+    assert len(list((tmp_path / "study.unfinished").glob("*.ckpt"))) == 1
+
+
+def test_compare_with_every_run_under_way_elsewhere_says_so_and_prints_no_table(
+    call: Call, tmp_path: Path
+) -> None:
+    out = tmp_path / "study.jsonl"
+    (config,) = grid(dataclasses.replace(BASE), ["ngs"], [0.01], [0])
+    typed = ["compare", *QUICK, "--optimizers", "ngs", "--lrs", "0.01", "--seeds", "0"]
+    with alone(checkpoint_path(unfinished(out), config)):
+        code, printed, err = call(*typed, "--out", str(out))
+    assert (code, err) == (0, "")
+    assert "still under way in another process" in printed.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["compare", "bench"])

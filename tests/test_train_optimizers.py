@@ -17,8 +17,15 @@ from ngs.optim.torch import NGS
 from ngs.schedules import OneCycle
 from ngs.train import data, loop, models, offline, optimizers
 from ngs.train.augment import normalize
-from ngs.train.config import OPTIMIZERS, TrainConfig
-from ngs.train.optimizers import PEERS, build_optimizer, evaluation_point, learning_rates, momenta
+from ngs.train.config import OPTIMIZERS, SCHEDULES, TrainConfig
+from ngs.train.optimizers import (
+    PEERS,
+    build_optimizer,
+    evaluation_point,
+    full_batch,
+    learning_rates,
+    momenta,
+)
 
 TRAIN, TEST = 120, 40
 SMALL = {
@@ -143,6 +150,63 @@ def test_a_run_too_short_for_a_cycle_is_told_how_to_be_longer(name: str) -> None
         ask(short, 4)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", ["sgd-plain", "gradient-descent"])
+def test_plain_sgd_has_no_momentum_under_any_schedule(
+    name: str, schedule: str, small: data.Dataset
+) -> None:
+    changes = {"optimizer": name, "schedule": schedule, "weight_decay": 0.1, "momentum": 0.7}
+    changes["epochs"] = 4  # a step each, for gradient descent
+    run = make_run(small, **changes)
+    weights = values(run.model)
+    for _ in range(3):
+        step(run)
+        (group,) = run.optimizer.param_groups
+        assert (group["momentum"], group["nesterov"]) == (0.0, False)
+        weights = [
+            w - group["lr"] * (p.grad + 0.1 * w)
+            for w, p in zip(weights, run.model.parameters(), strict=True)
+        ]
+        for found, expected in zip(values(run.model), weights, strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_gradient_descent_alone_takes_the_whole_training_set_a_step() -> None:
+    assert [n for n in OPTIMIZERS if full_batch(config(optimizer=n))] == ["gradient-descent"]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+@pytest.mark.parametrize(("name", "kind"), [("adam", "Adam"), ("nadam", "NAdam")])
+def test_adam_and_nadam_are_torchs_with_fixed_betas_and_a_coupled_penalty(
+    name: str, kind: str, schedule: str, small: data.Dataset
+) -> None:
+    changes = {"optimizer": name, "schedule": schedule, "momentum": 0.7, "weight_decay": 0.1}
+    run = make_run(small, **changes)
+    weights = [nn.Parameter(w) for w in values(run.model)]
+    oracle = getattr(torch.optim, kind)(weights, betas=(0.7, 0.999))
+    for _ in range(run.total_steps):
+        before = values(run.model)
+        step(run)
+        (group,) = run.optimizer.param_groups
+        assert group["betas"] == (0.7, 0.999)
+        assert "momentum" not in group  # nobody would read it
+        oracle.param_groups[0]["lr"] = group["lr"]
+        for weight, w, p in zip(weights, before, run.model.parameters(), strict=True):
+            weight.grad = p.grad + 0.1 * w
+        oracle.step()
+        for found, expected in zip(values(run.model), weights, strict=True):
+            torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam"])
+def test_adam_and_nadam_need_no_first_moment(name: str, small: data.Dataset) -> None:
+    run = make_run(small, optimizer=name, momentum=0.0)
+    before = values(run.model)
+    step(run, 2)
+    assert all(w.isfinite().all() for w in values(run.model))
+    assert not are_equal(values(run.model), before)
+
+
 # Where it is evaluated --------------------------------------------------------------------------
 
 
@@ -250,7 +314,7 @@ def test_the_network_that_comes_back_is_at_the_iterate_where_it_was_tested(
     (optimizer,) = kept
     at_end = values(network)
     run = make_run(small)
-    run.model = network
+    run.model = run.network = network
     assert run._measure(small.test) == record["test"]
     optimizer.to_lookahead()
     assert not are_equal(values(network), at_end)

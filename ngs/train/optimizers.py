@@ -18,11 +18,16 @@ from ngs.optim.hypergradient import HypergradientSGD
 from ngs.optim.torch import NGS
 from ngs.schedules import Constant, OneCycle, Schedule, WarmupCosine
 from ngs.train.config import CYCLED_MOMENTUM, WARMUP, TrainConfig
+from ngs.train.models import bias_groups
 
 Builder = Callable[[Iterable[nn.Parameter], TrainConfig, int], torch.optim.Optimizer]
 
 PEERS = {"prodigy": "prodigyopt", "schedule-free": "schedulefree"}
 """The package that an optimizer of others comes from."""
+STEADY = ("sgd-plain", "gradient-descent", "adam", "nadam")
+"""Optimizers whose momentum no schedule moves: without any, or a beta that stays what it is."""
+SECOND_BETA = 0.999
+"""Decay of the mean of squared gradients in Adam and NAdam, that of their papers and of torch."""
 LEAST_CYCLE = 4
 """Steps of the shortest one-cycle schedule: its rise, 30 %, has to be longer than one step."""
 
@@ -45,7 +50,15 @@ def build_optimizer(
     Raises:
         ImportError: it belongs to a package that is not installed.
     """
-    return BUILDERS[config.optimizer](model.parameters(), config, total_steps)
+    params: Iterable[Any] = model.parameters()
+    if config.bias_scale != 1.0:
+        params = bias_groups(model, config.lr, config.weight_decay, config.bias_scale)
+    return BUILDERS[config.optimizer](params, config, total_steps)
+
+
+def full_batch(config: TrainConfig) -> bool:
+    """Return whether a step takes the gradient of the whole training set, one step an epoch."""
+    return config.optimizer == "gradient-descent"
 
 
 def learning_rates(config: TrainConfig, total_steps: int) -> Schedule:
@@ -59,8 +72,12 @@ def learning_rates(config: TrainConfig, total_steps: int) -> Schedule:
 
 
 def momenta(config: TrainConfig, total_steps: int) -> Schedule | None:
-    """Return the momentum of every step, or ``None`` where it is constant."""
-    if config.schedule != "onecycle":
+    """Return the momentum of every step, or ``None`` where it is constant.
+
+    Only a one-cycle schedule moves it, and none moves that of :data:`STEADY`: what it would write
+    there is a setting that Adam does not read, and that would give plain SGD a momentum.
+    """
+    if config.schedule != "onecycle" or config.optimizer in STEADY:
         return None
     highest, lowest = CYCLED_MOMENTUM
     return _one_cycle(highest, lowest, highest, total_steps)
@@ -85,6 +102,7 @@ def _ngs(*, factor: bool, rescale: bool) -> Builder:
             rescale_velocity=rescale,
             factor=AngleRule() if factor else None,
             factor_every=config.factor_every,
+            max_norm=config.max_norm or None,
         )
 
     return build
@@ -103,6 +121,25 @@ def _sgd(nesterov: bool) -> Builder:
             weight_decay=config.weight_decay,
             nesterov=nesterov and momentum > 0.0,
         )
+
+    return build
+
+
+def _plain(
+    params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
+) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        params, lr=config.lr, momentum=0.0, weight_decay=config.weight_decay, nesterov=False
+    )
+
+
+def _adam(kind: type[torch.optim.Adam] | type[torch.optim.NAdam]) -> Builder:
+    def build(
+        params: Iterable[nn.Parameter], config: TrainConfig, total_steps: int
+    ) -> torch.optim.Optimizer:
+        # Their own weight_decay is coupled: the same L2 penalty that the others minimise.
+        betas = (config.momentum, SECOND_BETA)
+        return kind(params, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
 
     return build
 
@@ -152,6 +189,10 @@ BUILDERS: dict[str, Builder] = {
     "ngs-factor-rescaled": _ngs(factor=True, rescale=True),
     "sgd": _sgd(nesterov=False),
     "sgd-nesterov": _sgd(nesterov=True),
+    "sgd-plain": _plain,
+    "gradient-descent": _plain,
+    "adam": _adam(torch.optim.Adam),
+    "nadam": _adam(torch.optim.NAdam),
     "hypergradient": _hypergradient,
     "prodigy": _prodigy,
     "schedule-free": _schedule_free,
@@ -161,7 +202,7 @@ BUILDERS: dict[str, Builder] = {
 
 def learned_rate(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Return the learning rate that an optimizer has found itself, for the record of an epoch."""
-    group = optimizer.param_groups[0]
+    group = optimizer.param_groups[-1]  # where biases have a group of their own it is the first
     if isinstance(optimizer, NGS) and optimizer.options.factor is not None:
         return {"learned_lr": float(group["lr"]) * float(group["factor"])}
     return {"learned_lr": float(group["learned_lr"])} if "learned_lr" in group else {}

@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +19,11 @@ import torch
 
 from ngs.errors import InputError
 from ngs.train.data import Dataset
+
+try:
+    import fcntl
+except ImportError:  # Windows, where no two processes share a file of records
+    fcntl = None  # type: ignore[assignment]
 
 Record = dict[str, Any]
 
@@ -62,12 +69,13 @@ def append_record(path: Path, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        before = os.fstat(descriptor).st_size
-        written = os.write(descriptor, line)
-        if written != len(line):  # a full disk: take the half line back
-            os.ftruncate(descriptor, before)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(descriptor)
+        with _held(descriptor, alone=True):
+            before = os.fstat(descriptor).st_size
+            written = os.write(descriptor, line)
+            if written != len(line):  # a full disk: take the half line back
+                os.ftruncate(descriptor, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -81,7 +89,9 @@ def read_records(path: Path) -> list[Record]:
     if not path.is_file():
         raise InputError(f"{path} is not a file of records")
     records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    with path.open("rb") as file, _held(file.fileno(), alone=False):
+        lines = file.read().splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
         except ValueError as error:
@@ -90,6 +100,19 @@ def read_records(path: Path) -> list[Record]:
             raise InputError(f"{path}, line {number}, is not a JSON object")
         records.append(record)
     return records
+
+
+@contextmanager
+def _held(descriptor: int, *, alone: bool) -> Iterator[None]:
+    """Keep a file from being appended to inside the block, and, if ``alone``, from being read.
+
+    Some file systems would else show a reader half of a line; and where a disk is full, taking one
+    back could cut off another process's.
+    """
+    if fcntl is not None:
+        with suppress(OSError):  # some network drives know no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    yield  # closing the file lets go
 
 
 def _version(name: str) -> str | None:
