@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -22,7 +22,9 @@ from ngs.errors import InputError
 Number = TypeVar("Number", int, float)
 
 dataset_option = click.option(
-    "--dataset", default="offline", help="Data set: offline (generated here) or cifar10."
+    "--dataset",
+    default="offline",
+    help="Data set: offline (generated here), cifar10 or tensors (train_data.pth, test_data.pth).",
 )
 download_option = click.option(
     "--download/--no-download",
@@ -104,7 +106,8 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 @click.option(
     "--model",
     default="convnet-narrow",
-    help="Network: convnet (19.4 M parameters), convnet-narrow (1.2 M) or small (71 k).",
+    help="Network: convnet (19.4 M parameters), convnet-narrow (1.2 M), fast (2.0 M) or small "
+    "(71 k).",
 )
 @click.option("--epochs", default=8, help="Passes over the training images.")
 @click.option("--batch-size", default=128, help="Images a step.")
@@ -113,8 +116,8 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     default="ngs",
     help="ngs (exact Nesterov), ngs-factor (which learns the learning rate), ngs-rescaled or "
     "ngs-factor-rescaled (velocities follow the learning rate), sgd (torch's heavy ball), "
-    "sgd-nesterov (torch's Nesterov form), hypergradient, or, with the extra peers, prodigy or "
-    "schedule-free.",
+    "sgd-nesterov (torch's Nesterov form), sgd-plain (no momentum), gradient-descent (all images a "
+    "step), adam, nadam, hypergradient, or, with the extra peers, prodigy or schedule-free.",
 )
 @click.option("--lr", default=0.05, help="Learning rate at its largest.")
 @click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
@@ -126,7 +129,18 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 )
 @click.option("--factor-every", default=1, help="Steps between two looks at the factor.")
 @click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
-@click.option("--augment/--no-augment", default=True, help="Random shifts and mirroring.")
+@click.option("--augment/--no-augment", default=True, help="Shift, mirror and cut out at random.")
+@click.option("--shift", default=4, help="Largest shift, in pixels of a 32x32 image.")
+@click.option("--flip", default="random", help="random, alternating (every other epoch) or none.")
+@click.option("--cutout", default=0, help="Side of the square cut out, in pixels; 0 for none.")
+@click.option("--label-smoothing", default=0.0, help="Share of the target given to all classes.")
+@click.option("--accumulate", default=1, help="Parts in which a batch goes through the network.")
+@click.option("--max-norm", default=0.0, help="Clip longer gradients to this norm; 0: never.")
+@click.option("--average", default=0.0, help="Decay a step of the mean of the weights; 0: none.")
+@click.option("--bias-scale", default=1.0, help="Learning rate of normalisation biases, times lr.")
+@click.option("--views", default="none", help="Test-time views: none, mirror or mirror-shift.")
+@click.option("--target", default=0.0, help="Stop at this validation accuracy, 0.9 say; 0: never.")
+@click.option("--compile/--no-compile", default=False, help="Compile the network.")
 @click.option(
     "--validation",
     default=0,
@@ -139,7 +153,7 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 @click.option(
     "--precision",
     default="auto",
-    help="auto, float32 or bfloat16; auto takes what is fast on the device.",
+    help="auto, float32, bfloat16 or float16; auto takes what is fast on the device.",
 )
 @download_option
 @click.option(
@@ -150,7 +164,19 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
 )
 @click.option("--save-every", default=60.0, help="Seconds from one checkpoint to the next.")
 @click.option("--fresh", is_flag=True, help="Start anew where a checkpoint of this run exists.")
-def train(download: bool, out: Path, save_every: float, fresh: bool, **settings: Any) -> None:
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that TensorBoard is to show (the extra tensorboard).  [default: none]",
+)
+def train(
+    download: bool,
+    out: Path,
+    save_every: float,
+    fresh: bool,
+    tensorboard: Path | None,
+    **settings: Any,
+) -> None:
     """Train a network, test it once, and keep a record.
 
     Without options it trains a small network on the offline data set: about a minute on two cores.
@@ -176,7 +202,15 @@ def train(download: bool, out: Path, save_every: float, fresh: bool, **settings:
         raise InputError(f"save-every must be 0 seconds or more, got {save_every}")
     _check_writable(out)
     checkpoint = checkpoint_path(out, config)
-    with alone(checkpoint), _asked_to_stop() as stop:
+    with ExitStack() as stack:
+        stack.enter_context(alone(checkpoint))
+        board = None
+        if tensorboard is not None:
+            from ngs.train.board import Board
+
+            _check_writable(tensorboard, "tensorboard")
+            board = stack.enter_context(Board(tensorboard))
+        stop = stack.enter_context(_asked_to_stop())
         if fresh:
             checkpoint.unlink(missing_ok=True)
         try:
@@ -187,6 +221,7 @@ def train(download: bool, out: Path, save_every: float, fresh: bool, **settings:
                 checkpoint=checkpoint,
                 save_every=save_every,
                 stop=stop,
+                watch=board,
             )
         except DivergenceError as error:
             checkpoint.unlink(missing_ok=True)
@@ -251,33 +286,97 @@ def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
     help="File of records; runs that it has already are not repeated.",
 )
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Also draw accuracy against epochs and seconds: a .png or .svg.  [default: no figure]",
+)
 def compare(
-    optimizers: str, lrs: str, seeds: str, download: bool, out: Path, **settings: Any
+    optimizers: str,
+    lrs: str,
+    seeds: str,
+    download: bool,
+    out: Path,
+    figure: Path | None,
+    **settings: Any,
 ) -> None:
     """Train with several optimizers, learning rates and seeds, and print a table.
 
-    Stopped with Ctrl-C it goes on where it was when the same command is given again. Choose by the
-    column of the validation accuracy (--validation 5000), never by the test accuracy.
-    """
-    from ngs.train.compare import grid, recorded, run_all, summarize, table
-    from ngs.train.config import TrainConfig
+    Stopped with Ctrl-C, or by any accident, it goes on where it was when the same command is given
+    again. The same command in a second terminal takes over some of the runs.
 
+    With --validation 5000 learning rates are chosen by the accuracy on those images, without it by
+    that on the training images, never by the test accuracy. Give every optimizer a range of rates
+    with its best one inside. Below the table stands how the others differ from the first optimizer,
+    seed by seed.
+    """
+    from ngs.train.compare import grid, recorded, report, run_all
+    from ngs.train.config import TrainConfig
+    from ngs.train.loop import Stopped
+
+    names = [name.strip() for name in optimizers.split(",")]
     configs = grid(
-        TrainConfig(**settings),
-        [name.strip() for name in optimizers.split(",")],
-        _numbers("lrs", lrs, float),
-        _numbers("seeds", seeds, int),
+        TrainConfig(**settings), names, _numbers("lrs", lrs, float), _numbers("seeds", seeds, int)
     )
+    if figure is not None:
+        if figure.suffix.lower() not in (".png", ".svg"):
+            raise InputError(f"figure must end in .png or .svg, got {str(figure)!r}")
+        import ngs.figures  # noqa: F401 (says, if need be, which extra is missing)
+
+        _check_writable(figure.parent, "figure")
     _check_writable(out.parent)
+    go_on = f"the same command goes on after what {out} has, in mid-run where it can"
     try:
-        run_all(configs, out, command=_command(), download=download, say=_say)
+        with _asked_to_stop() as stop:
+            run_all(configs, out, command=_command(), download=download, say=_say, stop=stop)
+    except Stopped:
+        _stop(130, f"stopped; {go_on}")
     except KeyboardInterrupt:
         click.echo(err=True)  # ends the line on which a terminal has echoed ^C
-        _stop(130, f"interrupted; the same command goes on after the runs that {out} has")
+        _stop(130, f"interrupted; {go_on}")
     except OSError as error:
         _stop(1, f"a run is done, but its record cannot be kept: {error}")
-    for line in table(summarize(recorded(configs, out))):
+    records = recorded(configs, out) if out.is_file() else []
+    for line in report(records, names):
         _say(line)
+    if figure is not None and records:
+        from ngs.train.curves import draw, save
+
+        try:
+            save(draw(records, names), figure)
+        except OSError as error:
+            _stop(1, f"the runs are recorded in {out}, but the figure cannot be kept: {error}")
+        _say(f"figure: {figure}")
+
+
+@ngs.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--kind", default="train", help="Kind of the records: train, data or bench-step.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records whole, one JSON a line.")
+def results(files: tuple[Path, ...], kind: str, as_json: bool) -> None:
+    """List what was run, oldest first.
+
+    Without FILES it reads those of runs/records.jsonl and results/*.jsonl that there are. The
+    validation accuracy is that of the last epoch; a star after the commit means that ngs/ was not
+    as committed.
+    """
+    import json
+
+    from ngs.train.results import any_table, collect, default_files, run_table
+
+    chosen = list(files) or default_files(Path())
+    if not chosen:
+        raise InputError(
+            "no runs/records.jsonl and no results/*.jsonl here: 'ngs train' makes the first, or "
+            "name a file of records"
+        )
+    records = collect(chosen, kind)
+    if as_json:
+        for record in records:
+            click.echo(json.dumps(record))
+        return
+    for line in (run_table if kind == "train" else any_table)(records):
+        click.echo(line)
 
 
 @ngs.group()
@@ -319,6 +418,54 @@ def bench_step_command(model: str, layout: str, rounds: int, device: str, out: P
             f"{row['name']:<26}{row['median_ms']:>10.2f}{row['ratio']:>8.2f}"
             f"{row['mean_ratio']:>12.2f}"
         )
+    if out is not None:
+        try:
+            append_record(out, {"command": _command(), **record})
+        except OSError as error:
+            _stop(1, f"the record cannot be kept: {error}")
+        _say(f"record: {out}")
+
+
+@bench.command(name="train")
+@dataset_option
+@click.option("--model", default="convnet-narrow", help="Network, as for 'ngs train'.")
+@click.option("--batch-size", default=128, help="Images a step.")
+@click.option("--optimizer", default="ngs", help="As for 'ngs train'.")
+@click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
+@click.option("--augment/--no-augment", default=True, help="Shift and mirror at random.")
+@click.option("--cutout", default=0, help="Side of the square cut out, in pixels; 0 for none.")
+@click.option("--accumulate", default=1, help="Parts in which a batch goes through the network.")
+@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
+@click.option("--compile/--no-compile", default=False, help="Compile the network.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--precision", default="auto", help="auto, float32, bfloat16 or float16.")
+@click.option("--steps", default=30, help="Steps that are timed, after 3 that are not.")
+@download_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="File that the record is appended to.  [default: no record]",
+)
+def bench_train_command(steps: int, download: bool, out: Path | None, **settings: Any) -> None:
+    """Say how many images a second a run trains on, and where the time of a step goes."""
+    from ngs.train.config import TrainConfig
+    from ngs.train.records import append_record
+    from ngs.train.throughput import bench_train
+
+    if steps < 1:
+        raise InputError(f"steps must be 1 or more, got {steps}")
+    config = TrainConfig(**settings)
+    if out is not None:
+        _check_writable(out.parent)
+    record = bench_train(config, steps, download=download)
+    _say(
+        f"{config.model}, {record['parameters']:,} parameters, batches of {config.batch_size}, "
+        f"{record['precision']}, {record['device']}, {record['threads']} threads"
+    )
+    shares = ", ".join(f"{part} {share:.1%}" for part, share in record["share"].items())
+    _say(
+        f"{record['images_per_second']:,.0f} images/s, {record['step_ms']:.1f} ms a step: {shares}"
+    )
     if out is not None:
         try:
             append_record(out, {"command": _command(), **record})
@@ -376,7 +523,7 @@ def _unused(path: Path) -> Path:
     return next(p for p in itertools.chain([path], siblings) if not p.exists())
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, option: str = "out") -> None:
     """Find out before the work, not after it, whether its result can be kept."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -384,5 +531,6 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"out: cannot write in {folder} ({error.strerror}): name another place with --out"
+            f"{option}: cannot write in {folder} ({error.strerror}): name another place with "
+            f"--{option}"
         ) from error

@@ -51,8 +51,7 @@ def lasting(record: dict[str, Any]) -> dict[str, Any]:
 
 def in_parts(config: TrainConfig, data: Dataset, path: Path, lengths: Iterator[int]) -> Any:
     """Train, stopping after so many steps each time, until the run is done."""
-    while True:
-        left = next(lengths)
+    for left in itertools.islice(lengths, STEPS + 1):
         count = itertools.count(1)
         try:
             return loop.train(
@@ -60,6 +59,7 @@ def in_parts(config: TrainConfig, data: Dataset, path: Path, lengths: Iterator[i
             )
         except loop.Stopped:
             assert path.is_file()
+    raise AssertionError("the run does not come to its end")
 
 
 SETTINGS = {
@@ -163,14 +163,19 @@ def stopped(offline: Dataset, tmp_path: Path) -> Path:
     return path
 
 
+WEIGHTS = bytes(range(64))
+"""Stands for some weights in the file."""
+
+
+def turned(content: bytes) -> bytes:
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "truncated": lambda content: content[: len(content) // 2],
     "another file": lambda content: b"weights, perhaps" * 100,
-    "a bit of it turned": lambda content: (
-        content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1])
-        + content[len(content) // 2 + 1 :]
-    ),
+    "a bit of a weight turned": lambda content: content.replace(WEIGHTS, turned(WEIGHTS)),
 }  # fmt: skip
 
 
@@ -178,6 +183,10 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_checkpoint_is_refused_with_its_name_and_the_remedy_and_stays(
     damage: Callable[[bytes], bytes], stopped: Path, offline: Dataset
 ) -> None:
+    content = torch.load(stopped, weights_only=True)
+    content["weights"] = torch.frombuffer(bytearray(WEIGHTS), dtype=torch.uint8)
+    torch.save(content, stopped)
+    assert stopped.read_bytes().count(WEIGHTS) == 1
     stopped.write_bytes(damage(stopped.read_bytes()))
     before = stopped.read_bytes()
     with pytest.raises(InputError, match="damaged") as caught:

@@ -94,7 +94,7 @@ REFUSED = {
     "superfluous argument": (["train", "now"], ["now", "ngs train --help"]),
     "unknown model": (["train", "--model", "resnet"], ["model", "convnet-narrow", "'resnet'"]),
     "unknown data set": (["train", "--dataset", "mnist"], ["dataset", "offline", "'mnist'"]),
-    "unknown optimizer": (["train", "--optimizer", "adam"], ["optimizer", "sgd", "'adam'"]),
+    "unknown optimizer": (["train", "--optimizer", "lion"], ["optimizer", "sgd", "'lion'"]),
     "unknown device": (["train", "--device", "tpu"], ["device", "cpu", "'tpu'"]),
     "negative lr": (["train", "--lr", "-0.1"], ["lr", "above 0", "-0.1"]),
     "lr not a number": (["train", "--lr", "fast"], ["--lr", "'fast'"]),
@@ -398,7 +398,7 @@ def test_help_of_train_gives_an_example_that_can_be_typed(call: Call) -> None:
     (example,) = [shlex.split(line) for line in lines if line.startswith("ngs train")]
     context = cli.train.make_context("train", example[2:])
     context.params.pop("download")
-    for name in ("out", "save_every", "fresh"):
+    for name in ("out", "save_every", "fresh", "tensorboard"):
         context.params.pop(name)
     assert TrainConfig(**context.params).dataset == "cifar10"
 
@@ -484,7 +484,10 @@ def test_every_typed_setting_reaches_the_run(
         "train", "--dataset", "cifar10", "--model", "small", "--epochs", "3",
         "--batch-size", "7", "--optimizer", "sgd", "--lr", "0.3", "--momentum", "0.8",
         "--weight-decay", "0.01", "--schedule", "constant", "--factor-every", "9",
-        "--no-batch-norm", "--no-augment",
+        "--no-batch-norm", "--no-augment", "--shift", "3", "--flip", "alternating",
+        "--cutout", "8", "--label-smoothing", "0.2", "--accumulate", "4", "--max-norm", "2",
+        "--average", "0.6", "--target", "0.9", "--compile",
+        "--bias-scale", "3", "--views", "mirror",
         "--validation", "11", "--train-images", "13", "--side", "16", "--seed", "5",
         "--device", "cpu", "--precision", "bfloat16", "--no-download", "--save-every", "7",
         "--out", str(out),
@@ -492,7 +495,8 @@ def test_every_typed_setting_reaches_the_run(
     typed = TrainConfig(
         dataset="cifar10", model="small", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
         momentum=0.8, weight_decay=0.01, schedule="constant", factor_every=9, batch_norm=False,
-        augment=False,
+        augment=False, shift=3, flip="alternating", cutout=8, label_smoothing=0.2, accumulate=4,
+        max_norm=2.0, average=0.6, target=0.9, compile=True, bias_scale=3.0, views="mirror",
         validation=11, train_images=13, side=16, seed=5, device="cpu", precision="bfloat16",
     )  # fmt: skip
     assert seen == [(typed, False, 7.0)]

@@ -4,10 +4,12 @@ records and weights survive faults. A few small offline images and a network of 
 
 import dataclasses
 import io
+import itertools
 import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,7 +25,8 @@ from torch import nn
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import data, loop, memory, models, offline, records
-from ngs.train.augment import Augmentation, batches, normalize
+from ngs.train.augment import Augmentation, alternate, batches, normalize
+from ngs.train.board import Board, scalars
 from ngs.train.config import TrainConfig
 from ngs.train.optimizers import build_optimizer, learning_rates
 
@@ -243,8 +247,169 @@ def test_every_option_that_should_change_the_training_does() -> None:
         {"batch_size": 40},
         {"validation": 20},
         {"precision": "bfloat16"},
+        {"shift": 1},
+        {"flip": "none"},
+        {"flip": "alternating"},
+        {"cutout": 12},
+        {"label_smoothing": 0.1},
+        {"accumulate": 2},
+        {"max_norm": 0.1},
     ):
         assert losses(loop.train(config(**change))[1]) != plain, change
+
+
+def trained(record: records.Record) -> list[float]:
+    return [row["train_loss"] for row in record["epochs"]]
+
+
+def close(one: records.Record, other: records.Record) -> bool:
+    return bool(np.allclose(trained(one), trained(other), rtol=1e-4))
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole_batch() -> None:
+    plain = {"batch_norm": False, "lr": 0.3, "label_smoothing": 0.1}
+    whole = loop.train(config(**plain))[1]
+    for parts in (2, 3, 32, 1000):
+        assert close(loop.train(config(**plain, accumulate=parts))[1], whole)
+
+
+def test_clipping_is_the_same_in_ngs_and_outside_of_torchs_sgd() -> None:
+    limited = {"max_norm": 0.3, "schedule": "constant", "lr": 0.2, "weight_decay": 0.0}
+    ours = loop.train(config(**limited, optimizer="ngs"))[1]
+    theirs = loop.train(config(**limited, optimizer="sgd-nesterov"))[1]
+    assert close(ours, theirs)
+    assert not close(ours, loop.train(config(**{**limited, "max_norm": 0.0}))[1])
+
+
+def test_label_smoothing_is_in_the_loss_that_is_trained_and_not_in_what_is_measured() -> None:
+    # One step from the same start: the loss before it is a mean over smoothed targets.
+    one = {"epochs": 1, "batch_size": TRAIN, "augment": False, "lr": 1e-12}
+    found = {
+        share: loop.train(config(**one, label_smoothing=share))[1] for share in (0.0, 0.5, 0.9)
+    }
+    plain, half, most = (trained(record)[0] for record in found.values())
+    assert half == pytest.approx(plain + (most - plain) * 5 / 9, abs=2e-5)
+    assert plain != most
+    assert len({record["test"]["loss"] for record in found.values()}) == 1
+
+
+def test_the_average_is_that_of_the_iterates_and_is_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected: dict[str, torch.Tensor] = {}
+    step = loop.Run.train_step
+
+    def spy(self: loop.Run, *batch: torch.Tensor) -> Any:
+        done = step(self, *batch)
+        with self.optimizer.at_iterate():
+            for name, value in self.model.named_parameters():
+                mean = expected.get(name, value.detach())
+                expected[name] = 0.7 * mean + 0.3 * value.detach()
+        return done
+
+    monkeypatch.setattr(loop.Run, "train_step", spy)
+    settings = config(average=0.7, validation=20, lr=0.3)
+    network, record = loop.train(settings)
+    for name, value in network.named_parameters():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+    plain = loop.train(config(validation=20, lr=0.3))[1]
+    assert trained(record) == trained(plain)  # it is measured, not trained
+    assert record["test"]["loss"] != plain["test"]["loss"]
+    assert record["epochs"][0]["validation"] != plain["epochs"][0]["validation"]
+
+
+def test_training_stops_at_its_target_and_not_before(tmp_path: Path) -> None:
+    free = loop.train(config(validation=20, epochs=5))[1]
+    found = [row["validation"]["accuracy"] for row in free["epochs"]]
+    best = max(found)
+    first = found.index(best)
+    path = tmp_path / "run.ckpt"
+    _, record = loop.train(
+        config(validation=20, epochs=5, target=best), checkpoint=path, save_every=0.0
+    )
+    assert len(record["epochs"]) == first + 1
+    again = loop.train(config(validation=20, epochs=5, target=best), checkpoint=path)[1]
+    assert len(again["epochs"]) == first + 1
+    if best < 1.0:
+        never = loop.train(config(validation=20, epochs=5, target=1.0))[1]
+        assert len(never["epochs"]) == 5
+
+
+def test_alternating_flips_mirror_an_image_every_other_epoch() -> None:
+    first = torch.tensor([True, False, True])
+    assert [alternate(first, epoch).tolist() for epoch in (1, 2, 3)] == [
+        [True, False, True],
+        [False, True, False],
+        [True, False, True],
+    ]
+
+
+def test_a_run_with_alternating_flips_shows_each_image_both_ways_in_two_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[dict[int, bytes]] = [{}]
+
+    def note(
+        self: loop.Run, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        for image in images:
+            key = min(image.numpy().tobytes(), image.flip(2).contiguous().numpy().tobytes())
+            seen[-1][hash(key)] = image.contiguous().numpy().tobytes()
+        self.step += 1
+        if self.step % self.steps_per_epoch == 0:
+            seen.append({})
+        return torch.ones(()), torch.ones((), dtype=torch.int64)
+
+    monkeypatch.setattr(loop.Run, "train_step", note)
+    loop.train(config(flip="alternating", shift=0, epochs=3))
+    one, two, three, _ = seen
+    assert one.keys() == two.keys() == three.keys()
+    assert len(one) == TRAIN
+    assert all(one[key] != two[key] and one[key] == three[key] for key in one)
+    both = sum(image == min(one[key], two[key]) for key, image in one.items())
+    assert 0.3 * TRAIN < both < 0.7 * TRAIN  # drawn, not all alike
+
+
+def test_float16_trains_with_a_scaled_loss_and_goes_on_to_the_bit(tmp_path: Path) -> None:
+    half = config(precision="float16", lr=0.05, epochs=2)
+    network, record = loop.train(half)
+    assert record["precision"] == "float16"
+    assert all(math.isfinite(loss) for loss in losses(record))
+    path, count = tmp_path / "run.ckpt", itertools.count(1)
+    with pytest.raises(loop.Stopped):
+        loop.train(half, checkpoint=path, stop=lambda: next(count) == 3)
+    parts, _ = loop.train(half, checkpoint=path)
+    for one, other in zip(network.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+def test_a_compiled_network_trains_as_the_other_and_its_time_is_named() -> None:
+    plain = loop.train(config(batch_norm=False))[1]
+    compiled = loop.train(config(batch_norm=False, compile=True))[1]
+    assert close(plain, compiled)
+    assert "compile" in compiled["seconds"]
+    assert "compile" not in plain["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"shift": -1}, "shift must lie in 0 .. 15 pixels, got -1"),
+        ({"flip": "sometimes"}, "flip must be one of random, alternating, none, got 'sometimes'"),
+        ({"cutout": 33}, "cutout must lie in 0 .. 32 pixels, got 33"),
+        ({"label_smoothing": 1.0}, r"label-smoothing must lie in \[0, 1\), got 1.0"),
+        ({"average": -0.1}, r"average must lie in \[0, 1\), got -0.1"),
+        ({"accumulate": 0}, "accumulate must be 1 or more, got 0"),
+        ({"max_norm": -1.0}, "max-norm must be finite and at least 0, got -1.0"),
+        ({"target": 94.0}, r"target must lie in \[0, 1\], an accuracy, got 94.0"),
+        ({"target": 0.9}, "target needs images to be held out: give --validation 5000, say"),
+        ({"average": 0.9, "optimizer": "schedule-free"}, "average must be 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        config(**changes)
 
 
 def test_the_config_decides_the_optimizer_and_hands_over_its_coefficients() -> None:
@@ -416,9 +581,9 @@ def test_the_test_images_are_read_once_after_everything_else(
         read.append(names[len(split)])
         return read_batches(split, *args, **kwargs)
 
-    def spy_measure(self: loop.Run, split: data.Split) -> records.Record:
+    def spy_measure(self: loop.Run, split: data.Split, *views: str) -> records.Record:
         measured.append(names[len(split)])
-        return measure(self, split)
+        return measure(self, split, *views)
 
     monkeypatch.setattr(loop, "batches", spy_batches)
     monkeypatch.setattr(loop.Run, "_measure", spy_measure)
@@ -482,12 +647,12 @@ def test_a_batch_larger_than_the_training_images_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "mnist"}, "dataset must be one of offline, cifar10, got 'mnist'"),
+        ({"dataset": "mnist"}, "dataset must be one of offline, cifar10, tensors, got 'mnist'"),
         ({"model": "resnet"}, "model must be one of .*got 'resnet'"),
-        ({"optimizer": "adam"}, "optimizer must be one of ngs, .*, sgd, .*got 'adam'"),
+        ({"optimizer": "lion"}, "optimizer must be one of ngs, .*, sgd, .*got 'lion'"),
         ({"schedule": "step"}, "schedule must be one of cosine, onecycle, constant, got 'step'"),
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, got 'tpu'"),
-        ({"precision": "float16"}, "precision must be one of .*got 'float16'"),
+        ({"precision": "float8"}, "precision must be one of .*got 'float8'"),
         ({"lr": 0.0}, "lr must be finite and above 0, got 0.0"),
         ({"lr": math.nan}, "lr must be finite and above 0, got nan"),
         ({"lr": math.inf}, "lr must be finite and above 0, got inf"),
@@ -701,6 +866,7 @@ def test_a_file_of_records_that_is_not_there_is_named(tmp_path: Path) -> None:
 COMPARE = """
 import sys
 from ngs.train import data, loop, memory, models, offline
+from ngs.train.board import Board, scalars
 from ngs.train.config import TrainConfig
 
 images, labels = offline.generate(100, seed=3)
@@ -796,3 +962,118 @@ def test_the_network_that_comes_back_is_the_trained_one() -> None:
         for one, other in zip(network.parameters(), fresh.parameters(), strict=True)
     ]
     assert all(changed)
+
+
+# TensorBoard --------------------------------------------------------------------------------------
+
+
+def test_the_rows_of_a_run_are_what_tensorboard_shows(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Board(tmp_path) as board:
+        _, record = loop.train(config(validation=20, optimizer="ngs-factor"), watch=board)
+    shown = EventAccumulator(str(tmp_path))
+    shown.Reload()
+    assert sorted(shown.Tags()["scalars"]) == [
+        "accuracy/train", "accuracy/validation", "learning rate/given", "learning rate/learned",
+        "loss/train", "loss/validation", "seconds",
+    ]  # fmt: skip
+    for name, kind in (("loss/train", "train_loss"), ("learning rate/learned", "learned_lr")):
+        found = [(event.step, event.value) for event in shown.Scalars(name)]
+        expected = [(row["epoch"], pytest.approx(row[kind])) for row in record["epochs"]]
+        assert found == expected
+    last = record["epochs"][-1]["validation"]["accuracy"]
+    assert shown.Scalars("accuracy/validation")[-1].value == pytest.approx(last)
+
+
+def test_refused_steps_are_shown_too() -> None:
+    row = {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "seconds": 2.0}
+    assert "refused steps" not in scalars(row)
+    assert scalars({**row, "refused": 3})["refused steps"] == 3
+
+
+def test_without_the_package_the_error_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"pip install 'ngs\[tensorboard\]'"):
+        Board(tmp_path)
+
+
+# Gradient descent, the fast network ---------------------------------------------------------------
+
+
+def test_gradient_descent_takes_one_step_an_epoch_with_the_gradient_of_all_images() -> None:
+    plain = {"batch_norm": False, "augment": False, "lr": 0.3, "epochs": 3, "schedule": "constant"}
+    found = loop.train(config(optimizer="gradient-descent", batch_size=32, **plain))[1]
+    whole = loop.train(config(optimizer="sgd", momentum=0.0, batch_size=TRAIN, **plain))[1]
+    assert close(found, whole)
+    parts = loop.train(config(optimizer="gradient-descent", batch_size=7, **plain))[1]
+    assert close(found, parts)
+
+
+def test_the_fast_network_is_prepared_with_the_training_images_and_its_filters_stay(
+    small: data.Dataset,
+) -> None:
+    fast = config(model="fast", epochs=1, batch_size=60, optimizer="ngs", bias_scale=4.0)
+    network, record = loop.train(fast)
+    expected = models.build("fast")
+    assert isinstance(expected, models.FastNet)
+    expected.prepare(normalize(small.train.images, small.mean, small.std))
+    assert isinstance(network, models.FastNet)
+    assert torch.equal(network.whiten.weight, expected.whiten.weight)
+    assert math.isfinite(trained(record)[0])
+
+
+def test_the_biases_of_batch_normalisation_may_have_a_learning_rate_of_their_own(
+    small: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[tuple[float, ...]] = []
+    step = NGS.step
+
+    def spy(self: NGS, *args: Any) -> Any:
+        rates.append(tuple(group["lr"] for group in self.param_groups))
+        return step(self, *args)
+
+    monkeypatch.setattr(NGS, "step", spy)
+    settings = config(bias_scale=8.0, weight_decay=0.02)
+    _, record = loop.train(settings)
+    schedule = learning_rates(settings, 8)
+    assert rates == [pytest.approx((8.0 * schedule(t), schedule(t))) for t in range(8)]
+    assert [row["lr"] for row in record["epochs"]] == pytest.approx([schedule(3), schedule(7)])
+    network = models.build("tiny")
+    groups = build_optimizer(settings, network, 8).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.02 / 8.0, 0.02]
+
+
+def test_test_time_views_are_reported_beside_the_plain_accuracy(small: data.Dataset) -> None:
+    network, record = loop.train(config(views="mirror", epochs=3))
+    plain = loop.train(config(epochs=3))[1]
+    assert {**record["test"], "views_accuracy": None} == {**plain["test"], "views_accuracy": None}
+    images = normalize(small.test.images, small.mean, small.std)
+    network.eval()
+    with torch.no_grad():
+        both = network(images) + network(images.flip(3))
+    expected = (both.argmax(1) == small.test.labels).double().mean().item()
+    assert record["test"]["views_accuracy"] == pytest.approx(expected)
+    assert "views_accuracy" not in plain["test"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"views": "all"}, "views must be one of none, mirror, mirror-shift, got 'all'"),
+        ({"bias_scale": 0.0}, "bias-scale must be finite and above 0, got 0.0"),
+        ({"bias_scale": 2.0, "optimizer": "adam"}, "bias-scale needs .* got 2 with adam"),
+    ],
+)
+def test_settings_of_the_fast_recipe_that_cannot_be_are_refused(
+    changes: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(InputError, match=line):
+        config(**changes)
+
+
+def test_biases_of_their_own_need_batch_normalisation() -> None:
+    with pytest.raises(InputError, match="trains no bias of a batch normalisation"):
+        loop.train(config(bias_scale=2.0, batch_norm=False))

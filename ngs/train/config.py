@@ -7,8 +7,10 @@ import math
 from dataclasses import dataclass
 
 from ngs.errors import InputError
+from ngs.train.augment import Augmentation
 from ngs.train.data import DATASETS
 from ngs.train.models import LEAST_SIDE, MODELS
+from ngs.train.views import VIEWS
 
 OPTIMIZERS = (
     "ngs",
@@ -17,18 +19,24 @@ OPTIMIZERS = (
     "ngs-factor-rescaled",
     "sgd",
     "sgd-nesterov",
+    "sgd-plain",
+    "gradient-descent",
+    "adam",
+    "nadam",
     "hypergradient",
     "prodigy",
     "schedule-free",
 )
+NESTEROV = tuple(name for name in OPTIMIZERS if name.startswith(("ngs", "sgd")))
 SCHEDULES = ("cosine", "onecycle", "constant")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SIDES = (32, 16, 8)
 COUNTS = (
     ("epochs", 1),
     ("batch_size", 1),
     ("factor_every", 1),
+    ("accumulate", 1),
     ("validation", 0),
     ("train_images", 0),
 )
@@ -44,17 +52,21 @@ class TrainConfig:
     r"""What a run does.
 
     Attributes:
-        dataset: ``"offline"`` or ``"cifar10"``.
+        dataset: ``"offline"``, ``"cifar10"`` or ``"tensors"``.
         model: a name of :data:`ngs.train.models.MODELS`.
         epochs: passes over the training images, 1 or more.
         batch_size: images a step, from 1 to the number of training images.
         optimizer: ``"ngs"``, exact Nesterov; ``"ngs-factor"``, with the acceleration factor;
             ``-rescaled`` after either, with velocities that follow the learning rate;
             ``"sgd"``, torch's heavy ball; ``"sgd-nesterov"``, torch's Nesterov form;
+            ``"sgd-plain"``, without momentum; ``"gradient-descent"``, without momentum and on the
+            gradient of the whole training set, one step an epoch; ``"adam"`` and ``"nadam"``,
+            torch's, whose first beta is ``momentum``, under a one-cycle schedule too;
             ``"hypergradient"``, Baydin et al.'s, which ignores the schedule after the first step;
             ``"prodigy"`` and ``"schedule-free"``, peers that need the extra ``peers``.
         lr: largest learning rate of the schedule, above 0. Prodigy's authors advise 1.
         momentum: coefficient in [0, 1); Prodigy has its own, and so has a one-cycle schedule.
+            ``"sgd-plain"`` and ``"gradient-descent"`` have none.
         weight_decay: 0 or more, on every parameter, coupled.
         schedule: ``"cosine"`` (15 % linear warm-up, then half a cosine to 0), ``"onecycle"``
             (learning rate and momentum as torch's OneCycleLR has them, ``lr`` being the largest)
@@ -62,7 +74,24 @@ class TrainConfig:
         factor_every: steps from one look at the factor to the next after the first 100, 1 or more;
             for the optimizers that have a factor.
         batch_norm: whether the network normalises its batches.
-        augment: whether images are shifted by up to 4 pixels and mirrored at random.
+        augment: whether images are shifted, mirrored and cut out as the next three say.
+        shift: largest shift in pixels of a 32x32 image, 0 to 15.
+        flip: ``"random"``, ``"alternating"`` or ``"none"``, see
+            :class:`ngs.train.augment.Augmentation`.
+        cutout: side of the square that is set to the mean colour, in pixels of a 32x32 image; 0
+            for none.
+        label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
+        accumulate: parts in which a batch goes through the network, 1 or more; the gradient is that
+            of the whole batch (batch normalisation sees the parts).
+        max_norm: longest gradient; a longer one is scaled down to it. 0 for no clipping.
+        average: decay per step of the running mean of the weights that is evaluated and kept, in
+            [0, 1); 0 for none. The iterate is averaged, not the look-ahead point.
+        bias_scale: what the learning rate of batch normalisation's biases is multiplied by, and
+            their weight decay divided by; 1 for one group of parameters.
+        views: test-time views whose scores are averaged, ``"none"``, ``"mirror"`` or
+            ``"mirror-shift"``, see :mod:`ngs.train.views`; the record has both accuracies.
+        target: validation accuracy at which training stops, in (0, 1]; 0 for never.
+        compile: whether ``torch.compile`` compiles the network.
         validation: training images held out and measured after every epoch; 0 trains on all.
         train_images: number of the others to train on; 0 for all.
         side: width and height of the images, 32, 16 or 8: larger blocks of pixels are averaged.
@@ -87,6 +116,17 @@ class TrainConfig:
     factor_every: int = 1
     batch_norm: bool = True
     augment: bool = True
+    shift: int = 4
+    flip: str = "random"
+    cutout: int = 0
+    label_smoothing: float = 0.0
+    accumulate: int = 1
+    max_norm: float = 0.0
+    average: float = 0.0
+    bias_scale: float = 1.0
+    views: str = "none"
+    target: float = 0.0
+    compile: bool = False
     validation: int = 0
     train_images: int = 0
     side: int = 32
@@ -102,6 +142,7 @@ class TrainConfig:
             ("schedule", SCHEDULES),
             ("device", DEVICES),
             ("precision", PRECISIONS),
+            ("views", VIEWS),
         ):
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
@@ -128,9 +169,38 @@ class TrainConfig:
             )
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0.0):
             raise InputError(f"weight-decay must be finite and at least 0, got {self.weight_decay}")
+        self.augmentation()
+        for name in ("label_smoothing", "average"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                option = name.replace("_", "-")
+                raise InputError(f"{option} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0.0 <= self.max_norm < math.inf:
+            raise InputError(f"max-norm must be finite and at least 0, got {self.max_norm}")
+        if not 0.0 < self.bias_scale < math.inf:
+            raise InputError(f"bias-scale must be finite and above 0, got {self.bias_scale}")
+        if self.bias_scale != 1.0 and self.optimizer not in NESTEROV:
+            raise InputError(
+                f"bias-scale needs one of {', '.join(NESTEROV)}, got {self.bias_scale:g} with "
+                f"{self.optimizer}"
+            )
+        if not 0.0 <= self.target <= 1.0:
+            raise InputError(f"target must lie in [0, 1], an accuracy, got {self.target}")
+        if self.target > 0.0 and not self.validation:
+            raise InputError("target needs images to be held out: give --validation 5000, say")
+        if self.average > 0.0 and self.optimizer == "schedule-free":
+            raise InputError("schedule-free keeps an average of its own: average must be 0")
         if not 0 <= self.seed < 2**64:
             raise InputError(f"seed must lie in 0 .. 2**64 - 1, got {self.seed}")
         for name, least in COUNTS:
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
                 raise InputError(f"{option} must be {least} or more, got {getattr(self, name)}")
+
+    def augmentation(self) -> Augmentation | None:
+        """Return what may happen to the training images.
+
+        Raises:
+            InputError: a value lies outside its range.
+        """
+        found = Augmentation(self.shift, self.flip, self.cutout)
+        return found if self.augment else None

@@ -18,11 +18,13 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ngs.errors import InputError
+from ngs.optim.torch import NGS
 from ngs.train import models
-from ngs.train.augment import Augmentation, batches
+from ngs.train.augment import alternate, batches, normalize
 from ngs.train.checkpoint import (
     Content,
     fingerprint,
@@ -39,14 +41,18 @@ from ngs.train.optimizers import (
     build_optimizer,
     check_installed,
     evaluation_point,
+    full_batch,
     learned_rate,
     learning_rates,
     momenta,
     stay_at_evaluation_point,
 )
 from ngs.train.records import Record, has_amx, provenance
+from ngs.train.views import score_views
 
 EVALUATION_BATCH = 500
+ALTERNATE = 0x9E3779B9
+"""Turns a seed into that of the first epoch's flips where flips alternate."""
 SHOW_EVERY = 0.5
 """Seconds between two looks at the loss for the progress bar; on a GPU each look waits for it."""
 
@@ -80,6 +86,7 @@ def train(
     checkpoint: Path | None = None,
     save_every: float = 60.0,
     stop: Callable[[], bool] | None = None,
+    watch: Callable[[Record], None] | None = None,
 ) -> tuple[nn.Module, Record]:
     """Train a network and measure it once on the test set.
 
@@ -97,6 +104,7 @@ def train(
             none.
         save_every: seconds from one save to the next.
         stop: is asked after every step; when it says yes, the run is saved and stops.
+        watch: is handed the row of the record after every epoch.
 
     Returns:
         The trained network and the record of the run (see :mod:`ngs.train.records`): configuration,
@@ -125,9 +133,7 @@ def train(
             f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
             f"got {config.batch_size}"
         )
-    torch.manual_seed(config.seed)
-    model = models.build(config.model, batch_norm=config.batch_norm)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = initial_network(config, data, device)
     record: Record = {
         "kind": "train",
         "config": asdict(config),
@@ -150,8 +156,10 @@ def train(
     ):
         # One warning a step would bury everything else; the row of the epoch counts them.
         warnings.filterwarnings("ignore", "NGS refused a step", RuntimeWarning)
-        while len(run.rows) < config.epochs:
+        while len(run.rows) < config.epochs and not run.reached():
             row = run.epoch(bar, saver.after_step)
+            if watch is not None:
+                watch(row)
             with tqdm.external_write_mode():
                 say(_line(row, config.epochs))
     test = run.finish()
@@ -166,6 +174,16 @@ def train(
         "wall_seconds": round(saver.wall + wall, 2),
         "cpu_seconds": round(saver.cpu + cpu, 2),
     }
+
+
+def initial_network(config: TrainConfig, data: Dataset, device: torch.device) -> nn.Module:
+    """Return the network of a run as it is before the first step, on its device."""
+    torch.manual_seed(config.seed)
+    model = models.build(config.model, batch_norm=config.batch_norm)
+    if isinstance(model, models.FastNet):
+        first = data.train.images[: models.FastNet.SAMPLE]
+        model.prepare(normalize(first, data.mean, data.std))
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class Saver:
@@ -287,11 +305,26 @@ class Run:
             test=_to(data.test, device),
         )
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.steps_per_epoch = math.ceil(len(data.train) / config.batch_size)
+        other = torch.Generator().manual_seed(config.seed ^ ALTERNATE)
+        self.first_mirrored = torch.rand(len(data.train), generator=other) < 0.5
+        self.batch_size, self.parts = config.batch_size, config.accumulate
+        if full_batch(config):
+            self.batch_size = len(data.train)
+            self.parts *= math.ceil(len(data.train) / config.batch_size)
+        self.steps_per_epoch = math.ceil(len(data.train) / self.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.optimizer = build_optimizer(config, model, self.total_steps)
         self.lr = learning_rates(config, self.total_steps)
         self.momentum = momenta(config, self.total_steps)
+        # The schedule is that of the last group; the others keep their ratio to it.
+        groups = self.optimizer.param_groups
+        self.ratios = [group["lr"] / groups[-1]["lr"] for group in groups]
+        self.network = torch.compile(model) if config.compile else model
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+        self.average: AveragedModel | None = None
+        if config.average > 0.0:
+            mean = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(model, multi_avg_fn=mean)
         self.step = 0
         self.refused = 0
         self.rows: list[Record] = []
@@ -308,7 +341,9 @@ class Run:
         """Return all that decides how the run goes on."""
         return {
             "model": self.model.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "drawn_from": self.drawn_from,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -325,7 +360,10 @@ class Run:
     def load_state(self, state: Content) -> None:
         """Go to where :meth:`state` was called."""
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["random_cuda"])
@@ -349,13 +387,15 @@ class Run:
             done = self.steps_per_epoch  # stopped after the last step of the epoch
         begin, shown = time.perf_counter() - self.seconds, -math.inf
         self.model.train()
+        alternating = self.config.flip == "alternating"
         source = batches(
             self.data.train,
-            self.config.batch_size,
+            self.batch_size,
             self.data.mean,
             self.data.std,
             generator=self.generator,
-            augment=Augmentation() if self.config.augment else None,
+            augment=self.config.augmentation(),
+            mirrored=alternate(self.first_mirrored, number) if alternating else None,
             start=done,
         )
         while True:
@@ -363,7 +403,7 @@ class Run:
                 batch = next(source, None)
             if batch is None:
                 break
-            with self.clock.part("train"):
+            with self.clock.part("compile" if self.config.compile and not self.step else "train"):
                 loss, correct = self.train_step(*batch)
                 count = len(batch[1])
                 self.loss_sum += loss * count
@@ -383,7 +423,7 @@ class Run:
         self._check_finite(mean_loss, f"the training loss became {mean_loss} in epoch {number}")
         row: Record = {
             "epoch": number,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.optimizer.param_groups[-1]["lr"],
             **learned_rate(self.optimizer),
             "train_loss": round(mean_loss, 5),
             "train_accuracy": round(int(self.right) / self.seen, 5),
@@ -400,27 +440,56 @@ class Run:
         self._begin_epoch()
         return row
 
+    def reached(self) -> bool:
+        """Return whether the last epoch reached the validation accuracy that was the target."""
+        if not (self.rows and self.config.target > 0.0):
+            return False
+        accuracy: float = self.rows[-1]["validation"]["accuracy"]
+        return accuracy >= self.config.target
+
     def train_step(
         self, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one optimizer step; return mean loss and number of right answers before it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr(self.step)
+        for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
+            group["lr"] = ratio * self.lr(self.step)
             if self.momentum is not None and not callable(group.get("momentum", self.momentum)):
                 group["momentum"] = self.momentum(self.step)  # as torch's OneCycleLR would
         self.step += 1
         self.optimizer.zero_grad()
+        total, right = torch.zeros((), device=self.device), torch.zeros_like(labels[0])
+        parts = zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)
+        for some, their_labels in parts:
+            loss, scores = self.loss(some, their_labels)
+            loss = loss * (len(some) / len(images))
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            right += (scores.argmax(1) == their_labels).sum()
+        self.optimize()
+        return total, right
+
+    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean loss that is trained on, and the scores without their graph."""
         scores = self.scores(images)
-        loss = functional.cross_entropy(scores, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss.detach(), (scores.detach().argmax(1) == labels).sum()
+        loss = functional.cross_entropy(scores, labels, label_smoothing=self.config.label_smoothing)
+        return loss, scores.detach()
+
+    def optimize(self) -> None:
+        """Clip, step and average with the gradients that are there."""
+        if self.config.max_norm > 0.0 and not isinstance(self.optimizer, NGS):  # which clips itself
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            with evaluation_point(self.optimizer):
+                self.average.update_parameters(self.model)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
         """Return the network's scores in float32, computed in the run's precision."""
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            scores: torch.Tensor = self.model(images)
+            scores: torch.Tensor = self.network(images)
         return scores.float()
 
     def evaluate(self, split: Split) -> Record:
@@ -428,25 +497,43 @@ class Run:
 
         The parameters are those that the optimizer's method means to return (for NGS the iterate).
         """
-        with self.clock.part("evaluate"), evaluation_point(self.optimizer):
+        with self.clock.part("evaluate"), evaluation_point(self.optimizer), self._averaged():
             return self._measure(split)
 
     def finish(self) -> Record:
         """Leave the network at what its optimizer returns, and measure it on the test set."""
         with self.clock.part("evaluate"):
             stay_at_evaluation_point(self.optimizer)
-            return self._measure(self.data.test)
+            if self.average is not None:
+                self.model.load_state_dict(self.average.module.state_dict())
+            return self._measure(self.data.test, self.config.views)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Hold inside the block the averaged weights, where an average is kept."""
+        if self.average is None:
+            yield
+            return
+        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average.module.state_dict())
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(kept)
 
     @torch.no_grad()
-    def _measure(self, split: Split) -> Record:
+    def _measure(self, split: Split, views: str = "none") -> Record:
         if self.config.optimizer == "schedule-free" and self.config.batch_norm:
             self._recalibrate()
         self.model.eval()
         classes = len(self.data.classes)
         confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
-        loss = 0.0
+        loss, seen_right = 0.0, torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in batches(split, EVALUATION_BATCH, self.data.mean, self.data.std):
             scores = self.scores(images)
+            if views != "none":
+                best = score_views(self.scores, images, views).argmax(1)
+                seen_right += (best == labels).sum()
             loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
             cells = labels * classes + scores.argmax(1)
             confusion += torch.bincount(cells, minlength=classes * classes)
@@ -454,11 +541,14 @@ class Run:
         done = math.ceil(self.step / self.steps_per_epoch)
         self._check_finite(loss, f"the loss on held-out images is {loss} after epoch {done}")
         matrix = confusion.view(classes, classes)
-        return {
+        found: Record = {
             "loss": round(loss / len(split), 5),
             "accuracy": round(int(matrix.diagonal().sum()) / len(split), 5),
             "confusion": matrix.tolist(),
         }
+        if views != "none":
+            found["views_accuracy"] = round(int(seen_right) / len(split), 5)
+        return found
 
     def _recalibrate(self) -> None:
         """Let batch normalisation see 50 batches, as Schedule-Free's authors advise.
@@ -478,7 +568,7 @@ class Run:
             self.data.mean,
             self.data.std,
             generator=torch.Generator().manual_seed(self.config.seed),
-            augment=Augmentation() if self.config.augment else None,
+            augment=self.config.augmentation(),
         )
         for images, _ in itertools.islice(source, 50):
             self.scores(images)
@@ -516,7 +606,8 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         fast = device.type == "cuda" or (device.type == "cpu" and has_amx())
         name = "bfloat16" if fast else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return names[name]
 
 
 def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:
