@@ -194,8 +194,9 @@ def train(
     """  # noqa: D301 (click wants a real \b before lines that it must not refill)
     from ngs.train.checkpoint import alone, checkpoint_path
     from ngs.train.config import TrainConfig
-    from ngs.train.loop import DivergenceError, Stopped
+    from ngs.train.loop import Stopped
     from ngs.train.loop import train as run
+    from ngs.train.run import DivergenceError
 
     config = TrainConfig(**settings)
     if not save_every >= 0.0:

@@ -24,6 +24,7 @@ from ngs import cli
 from ngs.train import data, loop, models, offline
 from ngs.train.config import OPTIMIZERS, SCHEDULES, TrainConfig
 from ngs.train.records import read_records
+from ngs.train.run import DivergenceError
 from ngs.train.vision import torchvision
 
 IN_A_PROCESS = [sys.executable, "-c", "from ngs.cli import main; main()"]
@@ -477,7 +478,7 @@ def test_every_typed_setting_reaches_the_run(
 
     def run(config: TrainConfig, *, download: bool, **more: Any) -> NoReturn:
         seen.append((config, download, more["save_every"]))
-        raise loop.DivergenceError("stopped here")
+        raise DivergenceError("stopped here")
 
     monkeypatch.setattr(loop, "train", run)
     call(

@@ -31,9 +31,9 @@ def patches_of(images: torch.Tensor) -> torch.Tensor:
     return torch.cat(rows).double()
 
 
-def prepared(images: torch.Tensor) -> FastNet:
+def prepared(images: torch.Tensor, widths: tuple[int, ...] = (24, 32, 32)) -> FastNet:
     torch.manual_seed(0)
-    network = FastNet()
+    network = FastNet(widths)
     network.prepare(images)
     return network
 
@@ -186,7 +186,7 @@ def test_scores_are_a_ninth_of_the_linear_layers() -> None:
 def test_it_learns_ten_images_by_heart() -> None:
     images, labels = correlated_images(10), torch.arange(10)
     network = prepared(images)
-    optimizer = torch.optim.SGD(bias_groups(network, 0.05, 0.0), momentum=0.85, nesterov=True)
+    optimizer = torch.optim.SGD(bias_groups(network, 0.5, 0.0), momentum=0.85, nesterov=True)
     for _ in range(25):
         optimizer.zero_grad()
         loss = functional.cross_entropy(network(images), labels)

@@ -29,6 +29,7 @@ from ngs.train.augment import Augmentation, alternate, batches, normalize
 from ngs.train.board import Board, scalars
 from ngs.train.config import TrainConfig
 from ngs.train.optimizers import build_optimizer, learning_rates
+from ngs.train.run import DivergenceError
 
 TRAIN, TEST = 120, 40
 
@@ -533,7 +534,10 @@ def test_training_changes_batch_norms_running_means(small: data.Dataset) -> None
 def test_accuracy_loss_and_confusion_are_those_of_a_slow_count(
     small: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 16)  # 40 images: the last batch is smaller
+    # 40 images: the last batch is smaller
+    monkeypatch.setattr(
+        "ngs.train.run.EVALUATION_BATCH", 16
+    )  # 40 images: the last batch is smaller
     network, record = loop.train(config(epochs=3, augment=False))
     network.eval()
     confusion = [[0] * 10 for _ in range(10)]
@@ -575,7 +579,7 @@ def test_the_test_images_are_read_once_after_everything_else(
     names = {TRAIN - 20: "train", 20: "validation", TEST: "test"}
     read: list[str] = []
     measured: list[str] = []
-    read_batches, measure = loop.batches, loop.Run._measure
+    read_batches, measure = batches, loop.Run._measure
 
     def spy_batches(split: data.Split, *args: Any, **kwargs: Any) -> Any:
         read.append(names[len(split)])
@@ -585,7 +589,7 @@ def test_the_test_images_are_read_once_after_everything_else(
         measured.append(names[len(split)])
         return measure(self, split, *views)
 
-    monkeypatch.setattr(loop, "batches", spy_batches)
+    monkeypatch.setattr("ngs.train.run.batches", spy_batches)
     monkeypatch.setattr(loop.Run, "_measure", spy_measure)
     loop.train(config(validation=20))
     assert measured == ["validation", "validation", "test"]
@@ -606,7 +610,7 @@ def test_divergence_stops_the_run_and_names_the_epoch_and_the_remedy(
         return epoch(self, *args)
 
     monkeypatch.setattr(loop.Run, "epoch", spy)
-    with pytest.raises(loop.DivergenceError, match=r"in epoch 1: lower --lr \(it was 1e\+06\)"):
+    with pytest.raises(DivergenceError, match=r"in epoch 1: lower --lr \(it was 1e\+06\)"):
         loop.train(config(lr=1e6, epochs=3, batch_norm=False, schedule="constant"))
     assert begun == [1]
 
@@ -621,7 +625,7 @@ def test_divergence_in_the_very_last_step_is_not_taken_for_a_result(validation: 
         validation=validation,
         batch_norm=False,
     )
-    with pytest.raises(loop.DivergenceError, match=r"after epoch 1: lower --lr"):
+    with pytest.raises(DivergenceError, match=r"after epoch 1: lower --lr"):
         loop.train(one_step)
 
 
@@ -632,7 +636,7 @@ def test_divergence_on_held_out_images_names_the_epoch_before(small: data.Datase
         run.epoch(bar)
     with torch.no_grad():
         next(run.model.parameters()).fill_(math.nan)
-    with pytest.raises(loop.DivergenceError, match="is nan after epoch 2: lower --lr"):
+    with pytest.raises(DivergenceError, match="is nan after epoch 2: lower --lr"):
         run.evaluate(small.test)
 
 
@@ -932,7 +936,7 @@ def test_the_progress_bar_shows_on_a_terminal_and_nowhere_else(
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(loop, "SHOW_EVERY", 0.0)  # a tiny run is over before it is due
+    monkeypatch.setattr("ngs.train.run.SHOW_EVERY", 0.0)  # a tiny run is over before it is due
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr(sys, "stderr", stream)
         loop.train(config(epochs=1))

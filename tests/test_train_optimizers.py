@@ -303,13 +303,13 @@ def test_the_network_that_comes_back_is_at_the_iterate_where_it_was_tested(
     small: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = []
-    build = loop.build_optimizer
+    build = build_optimizer
 
     def spy(*args: Any) -> torch.optim.Optimizer:
         kept.append(build(*args))
         return kept[-1]
 
-    monkeypatch.setattr(loop, "build_optimizer", spy)
+    monkeypatch.setattr("ngs.train.run.build_optimizer", spy)
     network, record = loop.train(config(lr=0.1, schedule="constant"), data=small)
     (optimizer,) = kept
     at_end = values(network)

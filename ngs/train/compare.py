@@ -16,9 +16,10 @@ from ngs.errors import InputError
 from ngs.train.checkpoint import alone, checkpoint_path
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
-from ngs.train.loop import DivergenceError, Stopped, pick_device, train
+from ngs.train.loop import Stopped, pick_device, train
 from ngs.train.optimizers import check_installed
 from ngs.train.records import Record, append_record, provenance, read_records
+from ngs.train.run import DivergenceError
 
 DEFAULTS = asdict(TrainConfig())
 """The settings of a run that names none."""

@@ -1,32 +1,23 @@
-"""The training loop: one run from a configuration to a record.
+"""The training loop: one run from a configuration to a record, saved on the way.
 
-It rests on the data, models, augmentation and optimizers beside it.
+It rests on the run, the checkpoints and the records beside it.
 """
 
-import itertools
-import math
 import os
 import time
 import uuid
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ngs.errors import InputError
-from ngs.optim.torch import NGS
 from ngs.train import models
-from ngs.train.augment import alternate, batches, normalize
 from ngs.train.checkpoint import (
-    Content,
     fingerprint,
     packed,
     part_of,
@@ -35,46 +26,13 @@ from ngs.train.checkpoint import (
     write_whole,
 )
 from ngs.train.config import TrainConfig
-from ngs.train.data import Dataset, Split, load
+from ngs.train.data import Dataset, load
 from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import (
-    build_optimizer,
     check_installed,
-    evaluation_point,
-    full_batch,
-    learned_rate,
-    learning_rates,
-    momenta,
-    stay_at_evaluation_point,
 )
 from ngs.train.records import Record, has_amx, provenance
-from ngs.train.views import score_views
-
-EVALUATION_BATCH = 500
-ALTERNATE = 0x9E3779B9
-"""Turns a seed into that of the first epoch's flips where flips alternate."""
-SHOW_EVERY = 0.5
-"""Seconds between two looks at the loss for the progress bar; on a GPU each look waits for it."""
-
-
-class DivergenceError(RuntimeError):
-    """A loss became infinite or NaN; the message says where and what to lower."""
-
-
-@dataclass
-class Clock:
-    """Wall time by part, in seconds."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Count the time inside the block towards ``name``."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - begin
+from ngs.train.run import Clock, Run, initial_network
 
 
 def train(
@@ -176,16 +134,6 @@ def train(
     }
 
 
-def initial_network(config: TrainConfig, data: Dataset, device: torch.device) -> nn.Module:
-    """Return the network of a run as it is before the first step, on its device."""
-    torch.manual_seed(config.seed)
-    model = models.build(config.model, batch_norm=config.batch_norm)
-    if isinstance(model, models.FastNet):
-        first = data.train.images[: models.FastNet.SAMPLE]
-        model.prepare(normalize(first, data.mean, data.std))
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
 class Saver:
     """Save a run from time to time, and go on from what was saved.
 
@@ -275,313 +223,6 @@ class Stopped(Exception):  # noqa: N818 (nothing went wrong)
     """The run was asked to stop, and has; its checkpoint, if it keeps one, has all of it."""
 
 
-class Run:
-    """The moving parts of one run: network, optimizer, schedule, data order, and how far it is.
-
-    Args:
-        config: what to do.
-        data: is moved to ``device``.
-        model: lies on ``device`` already.
-        device: where it trains.
-        dtype: of the arithmetic inside the network.
-        clock: collects the wall time by part.
-    """
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: Dataset,
-        model: nn.Module,
-        device: torch.device,
-        dtype: torch.dtype,
-        clock: Clock,
-    ) -> None:
-        self.config, self.model, self.device, self.dtype = config, model, device, dtype
-        self.clock = clock
-        self.data = replace(
-            data,
-            train=_to(data.train, device),
-            validation=_to(data.validation, device),
-            test=_to(data.test, device),
-        )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        other = torch.Generator().manual_seed(config.seed ^ ALTERNATE)
-        self.first_mirrored = torch.rand(len(data.train), generator=other) < 0.5
-        self.batch_size, self.parts = config.batch_size, config.accumulate
-        if full_batch(config):
-            self.batch_size = len(data.train)
-            self.parts *= math.ceil(len(data.train) / config.batch_size)
-        self.steps_per_epoch = math.ceil(len(data.train) / self.batch_size)
-        self.total_steps = config.epochs * self.steps_per_epoch
-        self.optimizer = build_optimizer(config, model, self.total_steps)
-        self.lr = learning_rates(config, self.total_steps)
-        self.momentum = momenta(config, self.total_steps)
-        # The schedule is that of the last group; the others keep their ratio to it.
-        groups = self.optimizer.param_groups
-        self.ratios = [group["lr"] / groups[-1]["lr"] for group in groups]
-        self.network = torch.compile(model) if config.compile else model
-        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-        self.average: AveragedModel | None = None
-        if config.average > 0.0:
-            mean = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(model, multi_avg_fn=mean)
-        self.step = 0
-        self.refused = 0
-        self.rows: list[Record] = []
-        self._begin_epoch()
-
-    def _begin_epoch(self) -> None:
-        """Forget the sums of the epoch before, and keep the state from which the next is drawn."""
-        self.drawn_from = self.generator.get_state()
-        self.loss_sum = torch.zeros((), device=self.device)
-        self.right = torch.zeros((), device=self.device, dtype=torch.int64)
-        self.seen, self.seconds = 0, 0.0
-
-    def state(self) -> Content:
-        """Return all that decides how the run goes on."""
-        return {
-            "model": self.model.state_dict(),
-            "average": {} if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "drawn_from": self.drawn_from,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-            "step": self.step,
-            "refused": self.refused,
-            "rows": self.rows,
-            "loss_sum": self.loss_sum,
-            "right": self.right,
-            "seen": self.seen,
-            "seconds": self.seconds,
-            "clock": dict(self.clock.seconds),
-        }
-
-    def load_state(self, state: Content) -> None:
-        """Go to where :meth:`state` was called."""
-        self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["random_cuda"])
-        self.generator.set_state(state["drawn_from"])
-        self.drawn_from = state["drawn_from"]
-        self.step, self.refused, self.rows = state["step"], state["refused"], state["rows"]
-        self.loss_sum = state["loss_sum"].to(self.device)
-        self.right = state["right"].to(self.device)
-        self.seen, self.seconds = state["seen"], state["seconds"]
-        self.clock.seconds.update(state["clock"])
-
-    def epoch(self, bar: "tqdm[None]", after_step: Callable[[], None] = lambda: None) -> Record:
-        """Pass over the training images, or over what is left of a pass; return the record's row.
-
-        Args:
-            bar: is moved on at every step.
-            after_step: is called after every step, when the state is whole.
-        """
-        number, done = len(self.rows) + 1, self.step % self.steps_per_epoch
-        if self.seen and not done:
-            done = self.steps_per_epoch  # stopped after the last step of the epoch
-        begin, shown = time.perf_counter() - self.seconds, -math.inf
-        self.model.train()
-        alternating = self.config.flip == "alternating"
-        source = batches(
-            self.data.train,
-            self.batch_size,
-            self.data.mean,
-            self.data.std,
-            generator=self.generator,
-            augment=self.config.augmentation(),
-            mirrored=alternate(self.first_mirrored, number) if alternating else None,
-            start=done,
-        )
-        while True:
-            with self.clock.part("data"):
-                batch = next(source, None)
-            if batch is None:
-                break
-            with self.clock.part("compile" if self.config.compile and not self.step else "train"):
-                loss, correct = self.train_step(*batch)
-                count = len(batch[1])
-                self.loss_sum += loss * count
-                self.right += correct
-                self.seen += count
-            now = time.perf_counter()
-            if not bar.disable and now - shown > SHOW_EVERY:
-                shown = now
-                bar.set_postfix_str(
-                    f"epoch {number}, loss {float(self.loss_sum) / self.seen:.3f}, accuracy "
-                    f"{int(self.right) / self.seen:.1%}, {self.seen / (now - begin):.0f} images/s"
-                )
-            bar.update()
-            self.seconds = now - begin
-            after_step()
-        mean_loss = float(self.loss_sum) / self.seen
-        self._check_finite(mean_loss, f"the training loss became {mean_loss} in epoch {number}")
-        row: Record = {
-            "epoch": number,
-            "lr": self.optimizer.param_groups[-1]["lr"],
-            **learned_rate(self.optimizer),
-            "train_loss": round(mean_loss, 5),
-            "train_accuracy": round(int(self.right) / self.seen, 5),
-        }
-        refused = int(getattr(self.optimizer, "refused", 0))
-        if refused > self.refused:
-            row["refused"] = refused - self.refused
-            self.refused = refused
-        if len(self.data.validation):
-            measured = self.evaluate(self.data.validation)
-            row["validation"] = {k: measured[k] for k in ("loss", "accuracy")}
-        row["seconds"] = round(time.perf_counter() - begin, 2)
-        self.rows.append(row)
-        self._begin_epoch()
-        return row
-
-    def reached(self) -> bool:
-        """Return whether the last epoch reached the validation accuracy that was the target."""
-        if not (self.rows and self.config.target > 0.0):
-            return False
-        accuracy: float = self.rows[-1]["validation"]["accuracy"]
-        return accuracy >= self.config.target
-
-    def train_step(
-        self, images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take one optimizer step; return mean loss and number of right answers before it."""
-        for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
-            group["lr"] = ratio * self.lr(self.step)
-            if self.momentum is not None and not callable(group.get("momentum", self.momentum)):
-                group["momentum"] = self.momentum(self.step)  # as torch's OneCycleLR would
-        self.step += 1
-        self.optimizer.zero_grad()
-        total, right = torch.zeros((), device=self.device), torch.zeros_like(labels[0])
-        parts = zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)
-        for some, their_labels in parts:
-            loss, scores = self.loss(some, their_labels)
-            loss = loss * (len(some) / len(images))
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-            right += (scores.argmax(1) == their_labels).sum()
-        self.optimize()
-        return total, right
-
-    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean loss that is trained on, and the scores without their graph."""
-        scores = self.scores(images)
-        loss = functional.cross_entropy(scores, labels, label_smoothing=self.config.label_smoothing)
-        return loss, scores.detach()
-
-    def optimize(self) -> None:
-        """Clip, step and average with the gradients that are there."""
-        if self.config.max_norm > 0.0 and not isinstance(self.optimizer, NGS):  # which clips itself
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            with evaluation_point(self.optimizer):
-                self.average.update_parameters(self.model)
-
-    def scores(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the network's scores in float32, computed in the run's precision."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            scores: torch.Tensor = self.network(images)
-        return scores.float()
-
-    def evaluate(self, split: Split) -> Record:
-        """Return loss, accuracy and confusion matrix (rows: true class) on a split.
-
-        The parameters are those that the optimizer's method means to return (for NGS the iterate).
-        """
-        with self.clock.part("evaluate"), evaluation_point(self.optimizer), self._averaged():
-            return self._measure(split)
-
-    def finish(self) -> Record:
-        """Leave the network at what its optimizer returns, and measure it on the test set."""
-        with self.clock.part("evaluate"):
-            stay_at_evaluation_point(self.optimizer)
-            if self.average is not None:
-                self.model.load_state_dict(self.average.module.state_dict())
-            return self._measure(self.data.test, self.config.views)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Hold inside the block the averaged weights, where an average is kept."""
-        if self.average is None:
-            yield
-            return
-        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.module.state_dict())
-        try:
-            yield
-        finally:
-            self.model.load_state_dict(kept)
-
-    @torch.no_grad()
-    def _measure(self, split: Split, views: str = "none") -> Record:
-        if self.config.optimizer == "schedule-free" and self.config.batch_norm:
-            self._recalibrate()
-        self.model.eval()
-        classes = len(self.data.classes)
-        confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
-        loss, seen_right = 0.0, torch.zeros((), dtype=torch.int64, device=self.device)
-        for images, labels in batches(split, EVALUATION_BATCH, self.data.mean, self.data.std):
-            scores = self.scores(images)
-            if views != "none":
-                best = score_views(self.scores, images, views).argmax(1)
-                seen_right += (best == labels).sum()
-            loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
-            cells = labels * classes + scores.argmax(1)
-            confusion += torch.bincount(cells, minlength=classes * classes)
-        # The last step's damage shows here first: its loss was taken before it.
-        done = math.ceil(self.step / self.steps_per_epoch)
-        self._check_finite(loss, f"the loss on held-out images is {loss} after epoch {done}")
-        matrix = confusion.view(classes, classes)
-        found: Record = {
-            "loss": round(loss / len(split), 5),
-            "accuracy": round(int(matrix.diagonal().sum()) / len(split), 5),
-            "confusion": matrix.tolist(),
-        }
-        if views != "none":
-            found["views_accuracy"] = round(int(seen_right) / len(split), 5)
-        return found
-
-    def _recalibrate(self) -> None:
-        """Let batch normalisation see 50 batches, as Schedule-Free's authors advise.
-
-        Its averages were taken at the points where the gradients were, far from the average that
-        is evaluated. They start anew, so that a short epoch leaves nothing of them either.
-        """
-        norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
-        kept = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean over all batches seen
-        self.model.train()
-        source = batches(
-            self.data.train,
-            self.config.batch_size,
-            self.data.mean,
-            self.data.std,
-            generator=torch.Generator().manual_seed(self.config.seed),
-            augment=self.config.augmentation(),
-        )
-        for images, _ in itertools.islice(source, 50):
-            self.scores(images)
-        for norm, momentum in zip(norms, kept, strict=True):
-            norm.momentum = momentum
-
-    def _check_finite(self, loss: float, what: str) -> None:
-        if not math.isfinite(loss):
-            raise DivergenceError(
-                f"{what}: lower --lr (it was {self.config.lr:g}), or keep batch normalisation on"
-            )
-
-
 def pick_device(name: str) -> torch.device:
     """Return the device that ``name`` stands for.
 
@@ -617,11 +258,6 @@ def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:
         OSError: it cannot be written.
     """
     write_whole(Path(path), packed(model.state_dict()))
-
-
-def _to(split: Split, device: torch.device) -> Split:
-    images = split.images.contiguous(memory_format=torch.channels_last)  # quick to take parts of
-    return Split(images.to(device), split.labels.to(device))
 
 
 def _line(row: Record, epochs: int) -> str:

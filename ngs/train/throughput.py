@@ -17,10 +17,11 @@ from ngs.train import models
 from ngs.train.augment import alternate, batches
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, load
-from ngs.train.loop import Clock, Run, initial_network, pick_device, pick_dtype
+from ngs.train.loop import pick_device, pick_dtype
 from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import check_installed
 from ngs.train.records import Record, provenance
+from ngs.train.run import Clock, Run, initial_network
 
 WARMUP_STEPS = 3
 PARTS = ("data", "forward", "backward", "optimizer")
