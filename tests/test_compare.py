@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,15 @@ def few_images_and_a_tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = (images[:120], labels[:120], images[120:], labels[120:])
     monkeypatch.setattr(offline, "train_and_test", lambda: parts)
     monkeypatch.setitem(models.MODELS, "small", lambda norm: models.SmallNet((2, 3), norm))
+
+
+@pytest.fixture(autouse=True)
+def locks_in_a_folder_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Or every run would leave one in the folder for temporary files."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # ask again
 
 
 @pytest.fixture

@@ -534,10 +534,8 @@ def test_training_changes_batch_norms_running_means(small: data.Dataset) -> None
 def test_accuracy_loss_and_confusion_are_those_of_a_slow_count(
     small: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # 40 images: the last batch is smaller
-    monkeypatch.setattr(
-        "ngs.train.run.EVALUATION_BATCH", 16
-    )  # 40 images: the last batch is smaller
+    # Of 40 images: the last batch is smaller.
+    monkeypatch.setattr("ngs.train.run.EVALUATION_BATCH", 16)
     network, record = loop.train(config(epochs=3, augment=False))
     network.eval()
     confusion = [[0] * 10 for _ in range(10)]
