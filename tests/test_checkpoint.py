@@ -3,6 +3,7 @@
 The oracle of a run that was stopped is the same run that never was.
 """
 
+import functools
 import itertools
 import os
 import signal
@@ -68,6 +69,7 @@ SETTINGS = {
     "factor": {"optimizer": "ngs-factor", "factor_every": 2},
     "rescaled": {"optimizer": "ngs-factor-rescaled", "batch_norm": False},
     "sgd": {"optimizer": "sgd-nesterov", "schedule": "onecycle", "augment": False},
+    "average": {"average": 0.8, "flip": "alternating", "cutout": 8, "accumulate": 2},
     "hypergradient": {"optimizer": "hypergradient", "lr": 0.001},
 }
 
@@ -128,6 +130,18 @@ def test_the_state_of_torchs_random_numbers_goes_on_too(
     monkeypatch.setattr(loop.Run, "train_step", noisy)
     whole, _ = loop.train(QUICK, data=offline)
     parts, _ = in_parts(QUICK, offline, tmp_path / "run.ckpt", itertools.repeat(4))
+    assert weights(parts) == weights(whole)
+
+
+def test_the_scale_of_the_loss_in_float16_goes_on_too(
+    offline: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It doubles at every step, until a gradient overflows: then that step is skipped.
+    scaler = functools.partial(torch.amp.GradScaler, growth_interval=1)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    config = replace(QUICK, precision="float16")
+    whole, _ = loop.train(config, data=offline)
+    parts, _ = in_parts(config, offline, tmp_path / "run.ckpt", itertools.repeat(4))
     assert weights(parts) == weights(whole)
 
 
