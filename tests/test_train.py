@@ -319,11 +319,29 @@ def test_the_average_is_that_of_the_iterates_and_is_what_is_kept(
     assert record["epochs"][0]["validation"] != plain["epochs"][0]["validation"]
 
 
+def test_measuring_an_average_leaves_the_weights_of_torchs_optimizers_too() -> None:
+    plain = {"validation": 20, "lr": 0.3, "optimizer": "sgd"}
+    assert trained(loop.train(config(**plain, average=0.7))[1]) == trained(
+        loop.train(config(**plain))[1]
+    )
+
+
+def test_clipping_sees_the_gradient_and_not_the_scaled_one_in_float16() -> None:
+    limited = {"max_norm": 0.05, "lr": 0.5, "optimizer": "sgd"}
+    half, full = (
+        trained(loop.train(config(**limited, precision=name))[1]) for name in ("float16", "float32")
+    )
+    assert half == pytest.approx(full, rel=0.01)
+    free = trained(loop.train(config(**{**limited, "max_norm": 0.0}))[1])
+    assert full != pytest.approx(free, rel=0.01)
+
+
 def test_training_stops_at_its_target_and_not_before(tmp_path: Path) -> None:
     free = loop.train(config(validation=20, epochs=5))[1]
     found = [row["validation"]["accuracy"] for row in free["epochs"]]
-    best = max(found)
-    first = found.index(best)
+    best = sorted(found)[1]  # the least but one: some epoch after it is left out
+    first = next(number for number, accuracy in enumerate(found) if accuracy >= best)
+    assert first < 4
     path = tmp_path / "run.ckpt"
     _, record = loop.train(
         config(validation=20, epochs=5, target=best), checkpoint=path, save_every=0.0
