@@ -80,7 +80,7 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     needs no network: ten classes of coloured shapes, generated from a fixed seed.
     """
     from ngs.train.data import load
-    from ngs.train.records import append_record, data_record
+    from ngs.train.records import data_record
 
     if out is not None:
         _check_writable(out)
@@ -94,11 +94,7 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     named = zip(found.classes, counts, strict=True)
     click.echo("  training images by class: " + ", ".join(f"{c} {n:,}" for c, n in named))
     if out is not None:
-        try:
-            append_record(out / "records.jsonl", {"command": _command(), **data_record(found)})
-        except OSError as error:
-            _stop(1, f"the record cannot be kept: {error}")
-        click.echo(f"record: {out / 'records.jsonl'}")
+        _append(out / "records.jsonl", data_record(found))
 
 
 @ngs.command()
@@ -402,7 +398,6 @@ def bench_step_command(model: str, layout: str, rounds: int, device: str, out: P
     from ngs.train.bench import LAYOUTS, bench_step
     from ngs.train.loop import pick_device
     from ngs.train.models import MODELS
-    from ngs.train.records import append_record
 
     for name, given, allowed in (("model", model, MODELS), ("layout", layout, LAYOUTS)):
         if given not in allowed:
@@ -420,11 +415,7 @@ def bench_step_command(model: str, layout: str, rounds: int, device: str, out: P
             f"{row['mean_ratio']:>12.2f}"
         )
     if out is not None:
-        try:
-            append_record(out, {"command": _command(), **record})
-        except OSError as error:
-            _stop(1, f"the record cannot be kept: {error}")
-        _say(f"record: {out}")
+        _append(out, record)
 
 
 @bench.command(name="train")
@@ -450,7 +441,6 @@ def bench_step_command(model: str, layout: str, rounds: int, device: str, out: P
 def bench_train_command(steps: int, download: bool, out: Path | None, **settings: Any) -> None:
     """Say how many images a second a run trains on, and where the time of a step goes."""
     from ngs.train.config import TrainConfig
-    from ngs.train.records import append_record
     from ngs.train.throughput import bench_train
 
     if steps < 1:
@@ -468,11 +458,18 @@ def bench_train_command(steps: int, download: bool, out: Path | None, **settings
         f"{record['images_per_second']:,.0f} images/s, {record['step_ms']:.1f} ms a step: {shares}"
     )
     if out is not None:
-        try:
-            append_record(out, {"command": _command(), **record})
-        except OSError as error:
-            _stop(1, f"the record cannot be kept: {error}")
-        _say(f"record: {out}")
+        _append(out, record)
+
+
+def _append(path: Path, record: dict[str, Any]) -> None:
+    """Append what was found to a file of records, with what was typed."""
+    from ngs.train.records import append_record
+
+    try:
+        append_record(path, {"command": _command(), **record})
+    except OSError as error:
+        _stop(1, f"the record cannot be kept: {error}")
+    _say(f"record: {path}")
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:

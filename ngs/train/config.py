@@ -27,7 +27,8 @@ OPTIMIZERS = (
     "prodigy",
     "schedule-free",
 )
-NESTEROV = tuple(name for name in OPTIMIZERS if name.startswith(("ngs", "sgd")))
+WITH_GROUPS = tuple(name for name in OPTIMIZERS if name.startswith(("ngs", "sgd")))
+"""Optimizers that can have parameter groups of their own learning rate."""
 SCHEDULES = ("cosine", "onecycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -178,9 +179,9 @@ class TrainConfig:
             raise InputError(f"max-norm must be finite and at least 0, got {self.max_norm}")
         if not 0.0 < self.bias_scale < math.inf:
             raise InputError(f"bias-scale must be finite and above 0, got {self.bias_scale}")
-        if self.bias_scale != 1.0 and self.optimizer not in NESTEROV:
+        if self.bias_scale != 1.0 and self.optimizer not in WITH_GROUPS:
             raise InputError(
-                f"bias-scale needs one of {', '.join(NESTEROV)}, got {self.bias_scale:g} with "
+                f"bias-scale needs one of {', '.join(WITH_GROUPS)}, got {self.bias_scale:g} with "
                 f"{self.optimizer}"
             )
         if not 0.0 <= self.target <= 1.0:

@@ -174,6 +174,20 @@ class Run:
         self.seen, self.seconds = state["seen"], state["seconds"]
         self.clock.seconds.update(state["clock"])
 
+    def pass_over(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the training batches of epoch ``number``, from 1, from batch ``start`` on."""
+        alternating = self.config.flip == "alternating"
+        return batches(
+            self.data.train,
+            self.batch_size,
+            self.data.mean,
+            self.data.std,
+            generator=self.generator,
+            augment=self.config.augmentation(),
+            mirrored=alternate(self.first_mirrored, number) if alternating else None,
+            start=start,
+        )
+
     def epoch(self, bar: "tqdm[None]", after_step: Callable[[], None] = lambda: None) -> Record:
         """Pass over the training images, or over what is left of a pass; return the record's row.
 
@@ -186,17 +200,7 @@ class Run:
             done = self.steps_per_epoch  # stopped after the last step of the epoch
         begin, shown = time.perf_counter() - self.seconds, -math.inf
         self.model.train()
-        alternating = self.config.flip == "alternating"
-        source = batches(
-            self.data.train,
-            self.batch_size,
-            self.data.mean,
-            self.data.std,
-            generator=self.generator,
-            augment=self.config.augmentation(),
-            mirrored=alternate(self.first_mirrored, number) if alternating else None,
-            start=done,
-        )
+        source = self.pass_over(number, start=done)
         while True:
             with self.clock.part("data"):
                 batch = next(source, None)

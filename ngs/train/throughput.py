@@ -3,9 +3,10 @@
 It rests on the training loop and the records beside it.
 """
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import wraps
 from typing import Any
@@ -14,7 +15,6 @@ import torch
 from tqdm import tqdm
 
 from ngs.train import models
-from ngs.train.augment import alternate, batches
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, load
 from ngs.train.loop import pick_device, pick_dtype
@@ -100,24 +100,11 @@ def _timed(run: Run, steps: int, device: torch.device) -> list[dict[str, float]]
     return rows
 
 
-def _endless(run: Run) -> Any:
+def _endless(run: Run) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield whole batches of one pass after the other."""
-    epoch = 0
-    while True:
-        epoch += 1
-        alternating = run.config.flip == "alternating"
-        source = batches(
-            run.data.train,
-            run.batch_size,
-            run.data.mean,
-            run.data.std,
-            generator=run.generator,
-            augment=run.config.augmentation(),
-            mirrored=alternate(run.first_mirrored, epoch) if alternating else None,
-        )
-        whole = max(1, len(run.data.train) // run.batch_size)
-        for _, batch in zip(range(whole), source, strict=False):
-            yield batch
+    whole = max(1, len(run.data.train) // run.batch_size)
+    for epoch in itertools.count(1):
+        yield from itertools.islice(run.pass_over(epoch), whole)
 
 
 def _wait(device: torch.device) -> None:
