@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ from made_up_cifar10 import take_for_official, truncate, unpack, work_where_no_d
 import ngs
 from ngs import cli
 from ngs.train import data, loop, models, offline
-from ngs.train.config import OPTIMIZERS, SCHEDULES, TrainConfig
+from ngs.train.config import OPTIMIZERS, PRESETS, SCHEDULES, TrainConfig
 from ngs.train.records import read_records
 from ngs.train.run import DivergenceError
 from ngs.train.vision import torchvision
@@ -487,8 +487,8 @@ def test_every_typed_setting_reaches_the_run(
         "--weight-decay", "0.01", "--schedule", "constant", "--factor-every", "9",
         "--no-batch-norm", "--no-augment", "--shift", "3", "--flip", "alternating",
         "--cutout", "8", "--label-smoothing", "0.2", "--accumulate", "4", "--max-norm", "2",
-        "--average", "0.6", "--target", "0.9", "--compile",
-        "--bias-scale", "3", "--views", "mirror",
+        "--average", "0.6", "--lookahead", "6", "--target", "0.9", "--compile",
+        "--low-epochs", "2", "--low-side", "12", "--views", "mirror",
         "--validation", "11", "--train-images", "13", "--side", "16", "--seed", "5",
         "--device", "cpu", "--precision", "bfloat16", "--no-download", "--save-every", "7",
         "--out", str(out),
@@ -497,12 +497,42 @@ def test_every_typed_setting_reaches_the_run(
         dataset="cifar10", model="small", epochs=3, batch_size=7, optimizer="sgd", lr=0.3,
         momentum=0.8, weight_decay=0.01, schedule="constant", factor_every=9, batch_norm=False,
         augment=False, shift=3, flip="alternating", cutout=8, label_smoothing=0.2, accumulate=4,
-        max_norm=2.0, average=0.6, target=0.9, compile=True, bias_scale=3.0, views="mirror",
-        validation=11, train_images=13, side=16, seed=5, device="cpu", precision="bfloat16",
+        max_norm=2.0, average=0.6, lookahead=6, target=0.9, compile=True, low_epochs=2, low_side=12,
+        views="mirror", validation=11, train_images=13, side=16, seed=5, device="cpu",
+        precision="bfloat16",
     )  # fmt: skip
     assert seen == [(typed, False, 7.0)]
+    call(
+        "train", "--model", "fast", "--bias-scale", "3", "--whitening-epochs", "4", "--out",
+        str(out),
+    )  # fmt: skip
+    other = TrainConfig(model="fast", bias_scale=3.0, whitening_epochs=4)
+    assert seen[1] == (other, True, 60.0)
     for field in fields(TrainConfig):
-        assert getattr(typed, field.name) != field.default, "the test types another value"
+        given = {getattr(config, field.name) for config in (typed, other)}
+        assert given - {field.default}, "the test types another value"
+
+
+def test_a_preset_sets_the_defaults_and_options_change_parts_of_it(
+    call: Call, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(config: TrainConfig, **more: Any) -> NoReturn:
+        seen.append(config)
+        raise DivergenceError("stopped here")
+
+    monkeypatch.setattr(loop, "train", run)
+    call("train", "--preset", "fast", "--out", str(out))
+    call("train", "--epochs", "2", "--preset", "fast", "--momentum", "0.9", "--out", str(out))
+    whole = TrainConfig(**PRESETS["fast"])
+    assert seen == [whole, replace(whole, epochs=2, momentum=0.9)]
+    assert (whole.dataset, whole.model, whole.optimizer) == ("cifar10", "fast", "ngs")
+
+
+def test_a_preset_that_is_not_there_is_refused(call: Call, out: Path) -> None:
+    found = call("train", "--preset", "quick", "--out", str(out))
+    assert (found.code, found.err) == (2, "ngs: preset must be one of fast, got 'quick'\n")
 
 
 def test_two_runs_in_one_second_keep_both_weights(

@@ -9,7 +9,16 @@ from torch import nn
 from torch.nn import functional
 
 from ngs.errors import InputError
-from ngs.train.models import ConvNet, FastNet, SmallNet, bias_groups, build, parameter_count
+from ngs.train.models import (
+    ConvBeforePool,
+    ConvNet,
+    FastNet,
+    PixelGELU,
+    SmallNet,
+    bias_groups,
+    build,
+    parameter_count,
+)
 
 
 def correlated_images(n: int, seed: int = 0) -> torch.Tensor:
@@ -47,10 +56,11 @@ def test_it_maps_images_to_ten_scores(count: int) -> None:
 def test_it_has_the_layers_that_its_description_says() -> None:
     network = FastNet()
     kinds = [type(m).__name__ for m in network.features]
-    group = ["Conv2d", "MaxPool2d", "BatchNorm2d", "GELU", "Conv2d", "BatchNorm2d", "GELU"]
-    assert kinds == ["GELU", *group * 3, "MaxPool2d", "Flatten"]
+    first = ["ConvBeforePool", "MaxPool2d", "BatchNorm2d", "PixelGELU"]
+    group = [*first, "Conv2d", "BatchNorm2d", "PixelGELU"]
+    assert kinds == ["PixelGELU", *group * 3, "AdaptiveMaxPool2d", "Flatten"]
     pools = [m.kernel_size for m in network.features if isinstance(m, nn.MaxPool2d)]
-    assert pools == [2, 2, 2, 3]
+    assert pools == [2, 2, 2]
     assert network.whiten.kernel_size == (2, 2)
     convolutions = [m for m in network.features if isinstance(m, nn.Conv2d)]
     assert [c.out_channels for c in convolutions] == [64, 64, 256, 256, 256, 256]
@@ -58,14 +68,59 @@ def test_it_has_the_layers_that_its_description_says() -> None:
     assert all(c.bias is None for c in [*convolutions, network.classifier])
 
 
-def test_its_maps_are_31_15_7_3_and_1_pixels_wide() -> None:
-    network, sides = FastNet().eval(), []
-    x = network.whiten(torch.rand(1, 3, 32, 32))
-    sides.append(x.shape[-1])
+@pytest.mark.parametrize(
+    ("side", "widths"), [(32, [31, 15, 7, 3, 1]), (24, [23, 11, 5, 2, 1]), (16, [15, 7, 3, 1])]
+)
+def test_its_maps_are_half_as_wide_after_every_pooling(side: int, widths: list[int]) -> None:
+    network = FastNet().eval()
+    x = network.whiten(torch.rand(1, 3, side, side))
+    sides = [x.shape[-1]]
     for layer in network.features[:-1]:
         x = layer(x)
-        sides.append(x.shape[-1])
-    assert [side for side, _ in itertools.groupby(sides)] == [31, 15, 7, 3, 1]
+        if not isinstance(layer, ConvBeforePool):
+            sides.append(x.shape[-1])
+    assert [side for side, _ in itertools.groupby(sides)] == widths
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (8, 8), (7, 8), (10, 5)])
+def test_a_convolution_before_pooling_leaves_out_only_what_the_pooling_drops(
+    shape: tuple[int, int],
+) -> None:
+    torch.manual_seed(0)
+    lean = ConvBeforePool(3, 4, 3, padding=1).double()
+    plain = nn.Conv2d(3, 4, 3, padding=1).double()
+    plain.load_state_dict(lean.state_dict())
+    x = torch.randn(2, 3, *shape, dtype=torch.float64, requires_grad=True)
+    h, w = shape
+    assert lean(x).shape == (2, 4, h - h % 2, w - w % 2)
+    found, expected = (functional.max_pool2d(layer(x), 2) for layer in (lean, plain))
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-12)
+    found, expected = (
+        torch.autograd.grad((y**2).sum(), (x, *layer.parameters()))
+        for y, layer in ((found, lean), (expected, plain))
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_its_gelu_is_torchs(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
+    torch.testing.assert_close(PixelGELU()(x), functional.gelu(x), rtol=0.0, atol=1e-14)
+
+
+def test_freezing_leaves_the_bias_without_gradient_and_changes_no_score() -> None:
+    network, images = FastNet((24, 24, 24)), torch.rand(2, 3, 32, 32)
+    network(images).sum().backward()
+    assert network.whiten.bias is not None
+    assert network.whiten.bias.grad is not None
+    before = network(images)
+    network.freeze()
+    assert network.whiten.bias.grad is None
+    assert torch.equal(network(images), before)
+    network(images).sum().backward()
+    assert network.whiten.bias.grad is None
+    assert network.classifier.weight.grad is not None
 
 
 def test_it_has_the_parameters_counted_by_hand() -> None:
@@ -167,7 +222,7 @@ def test_the_filters_stay_frozen_in_training_and_their_bias_does_not() -> None:
 def test_convolutions_start_by_passing_their_input_through() -> None:
     for layer in FastNet().features:
         if isinstance(layer, nn.Conv2d):
-            x = torch.randn(2, layer.in_channels, 7, 7)
+            x = torch.randn(2, layer.in_channels, 8, 8)
             y = layer(x)
             torch.testing.assert_close(y[:, : layer.in_channels], x)
             others = y[:, layer.in_channels :]

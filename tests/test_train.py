@@ -25,7 +25,7 @@ from torch import nn
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import data, loop, memory, models, offline, records
-from ngs.train.augment import Augmentation, alternate, batches, normalize
+from ngs.train.augment import Augmentation, alternate, batches, normalize, scaled_down
 from ngs.train.board import Board, scalars
 from ngs.train.config import TrainConfig
 from ngs.train.optimizers import build_optimizer, learning_rates
@@ -239,6 +239,9 @@ def test_every_option_that_should_change_the_training_does() -> None:
         {"weight_decay": 0.1},
         {"schedule": "constant"},
         {"schedule": "onecycle"},
+        {"schedule": "triangle"},
+        {"average": 0.9, "lookahead": 2},
+        {"model": "small"},
         {"optimizer": "sgd"},
         {"optimizer": "sgd-nesterov"},
         {"optimizer": "ngs-factor"},
@@ -324,6 +327,62 @@ def test_measuring_an_average_leaves_the_weights_of_torchs_optimizers_too() -> N
     assert trained(loop.train(config(**plain, average=0.7))[1]) == trained(
         loop.train(config(**plain))[1]
     )
+
+
+def test_with_lookahead_the_weights_go_back_to_their_mean_every_few_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow: dict[str, torch.Tensor] = {}
+    optimize, counter = loop.Run.optimize, itertools.count(1)
+
+    def spy(self: loop.Run) -> None:
+        average, self.average = self.average, None
+        optimize(self)  # the step alone
+        self.average, step = average, next(counter)
+        assert average is not None
+        fast = {k: v.clone() for k, v in self.model.state_dict().items() if v.is_floating_point()}
+        if step in (3, 6, 8):  # every third, and the last
+            decay = 0.9**3 * (step / 8) ** 3
+            for name, value in fast.items():
+                slow[name] = decay * slow.get(name, value) + (1 - decay) * value
+            fast.update(slow)
+        average.after_step(step, self.optimizer)
+        state = self.model.state_dict()
+        for name, value in fast.items():
+            torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-6)
+
+    monkeypatch.setattr(loop.Run, "optimize", spy)
+    network, record = loop.train(config(average=0.9, lookahead=3, lr=0.3, validation=20))
+    assert next(counter) == 9
+    assert any("running_mean" in name for name in slow)
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, slow[name], rtol=1e-5, atol=1e-6)
+    assert math.isfinite(losses(record)[-1])
+
+
+def test_the_first_epochs_may_see_small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[tuple[int, bool]] = []
+    scores = loop.Run.scores
+
+    def spy(self: loop.Run, images: torch.Tensor) -> torch.Tensor:
+        sides.append((images.shape[-1], self.model.training))
+        return scores(self, images)
+
+    monkeypatch.setattr(loop.Run, "scores", spy)
+    loop.train(config(model="small", epochs=3, low_epochs=2, low_side=20, validation=20))
+    assert [side for side, training in sides if training] == [20] * 8 + [32] * 4
+    assert {side for side, training in sides if not training} == {32}
+
+
+def test_scaling_down_takes_means_over_what_a_new_pixel_covers() -> None:
+    images = torch.rand(2, 3, 32, 32)
+    assert scaled_down(images, 24).shape == (2, 3, 24, 24)
+    found = scaled_down(images, 16).mean((2, 3))
+    torch.testing.assert_close(found, images.mean((2, 3)), rtol=0.02, atol=0.0)
+    stripes = torch.ones(1, 1, 32, 32)
+    stripes[..., ::2] = 0.0  # thinner than a new pixel: they blur instead of turning up elsewhere
+    assert scaled_down(stripes, 16)[..., 2:-2].std() < 0.01
 
 
 def test_clipping_sees_the_gradient_and_not_the_scaled_one_in_float16() -> None:
@@ -465,6 +524,20 @@ def test_the_cosine_schedule_warms_up_for_15_percent_and_ends_near_zero() -> Non
     assert rates[0] < 0.1
     assert rates[-1] < 0.001
     assert rates[15:] == sorted(rates[15:], reverse=True)
+
+
+def test_the_triangular_schedule_rises_straight_over_23_percent_and_falls_straight() -> None:
+    schedule = learning_rates(config(lr=0.5, schedule="triangle"), 100)
+    rates = np.array([schedule(t) for t in range(100)])
+    up = 0.5 * (0.2 + 0.8 * np.arange(23) / 23)
+    down = 0.5 * (1.0 - 0.93 * np.arange(77) / 77)
+    assert rates == pytest.approx(np.concatenate((up, down)))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_a_run_of_a_few_steps_can_have_the_triangular_schedule(steps: int) -> None:
+    schedule = learning_rates(config(lr=0.5, schedule="triangle"), steps)
+    assert all(0.0 < schedule(t) <= 0.5 for t in range(steps))
 
 
 def test_the_constant_schedule_keeps_the_learning_rate() -> None:
@@ -670,7 +743,10 @@ def test_a_batch_larger_than_the_training_images_is_refused() -> None:
         ({"dataset": "mnist"}, "dataset must be one of offline, cifar10, tensors, got 'mnist'"),
         ({"model": "resnet"}, "model must be one of .*got 'resnet'"),
         ({"optimizer": "lion"}, "optimizer must be one of ngs, .*, sgd, .*got 'lion'"),
-        ({"schedule": "step"}, "schedule must be one of cosine, onecycle, constant, got 'step'"),
+        (
+            {"schedule": "step"},
+            "schedule must be one of cosine, triangle, onecycle, constant, got 'step'",
+        ),
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda, mps, got 'tpu'"),
         ({"precision": "float8"}, "precision must be one of .*got 'float8'"),
         ({"lr": 0.0}, "lr must be finite and above 0, got 0.0"),
@@ -718,20 +794,21 @@ def test_a_device_that_is_not_there_is_refused_and_auto_takes_the_cpu(
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "amx", "expected"),
+    ("name", "device", "units", "expected"),
     [
-        ("auto", "cpu", True, torch.bfloat16),
-        ("auto", "cpu", False, torch.float32),
-        ("auto", "cuda", False, torch.bfloat16),
-        ("auto", "mps", True, torch.float32),
-        ("float32", "cuda", True, torch.float32),
-        ("bfloat16", "cpu", False, torch.bfloat16),
+        ("auto", "cpu", ["AMX"], torch.bfloat16),
+        ("auto", "cpu", ["BF16"], torch.bfloat16),
+        ("auto", "cpu", [], torch.float32),
+        ("auto", "cuda", [], torch.bfloat16),
+        ("auto", "mps", ["AMX"], torch.float32),
+        ("float32", "cuda", ["AMX"], torch.float32),
+        ("bfloat16", "cpu", [], torch.bfloat16),
     ],
 )
 def test_auto_precision_is_what_is_fast_on_the_device(
-    name: str, device: str, amx: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    name: str, device: str, units: list[str], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "has_amx", lambda: amx)
+    monkeypatch.setattr(loop, "bfloat16_units", lambda: units)
     assert loop.pick_dtype(name, torch.device(device)) is expected
 
 
@@ -1045,6 +1122,29 @@ def test_the_fast_network_is_prepared_with_the_training_images_and_its_filters_s
     assert math.isfinite(trained(record)[0])
 
 
+def test_the_whitening_bias_stays_after_its_epochs_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    optimize = loop.Run.optimize
+
+    def spy(self: loop.Run) -> None:
+        optimize(self)
+        network = self.model
+        assert isinstance(network, models.FastNet)
+        assert network.whiten.bias is not None
+        seen.append((network.whiten.bias.detach().clone(), network.classifier.weight.clone()))
+
+    monkeypatch.setattr(loop.Run, "optimize", spy)
+    fast = config(model="fast", epochs=4, batch_size=60, whitening_epochs=2, weight_decay=0.1)
+    loop.train(fast)
+    biases, others = zip(*seen, strict=True)
+    half = len(seen) // 2
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(biases[:half]))
+    assert all(torch.equal(biases[half - 1], later) for later in biases[half:])
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(others))
+
+
 def test_the_biases_of_batch_normalisation_may_have_a_learning_rate_of_their_own(
     small: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1085,6 +1185,15 @@ def test_test_time_views_are_reported_beside_the_plain_accuracy(small: data.Data
         ({"views": "all"}, "views must be one of none, mirror, mirror-shift, got 'all'"),
         ({"bias_scale": 0.0}, "bias-scale must be finite and above 0, got 0.0"),
         ({"bias_scale": 2.0, "optimizer": "adam"}, "bias-scale needs .* got 2 with adam"),
+        ({"model": "fast", "batch_norm": False}, "model fast needs batch normalisation"),
+        ({"lookahead": 5}, "lookahead .* give its decay, --average 0.95 say, with lookahead 5"),
+        ({"lookahead": -1, "average": 0.9}, "lookahead must be 0 or more, got -1"),
+        ({"whitening_epochs": 3}, "whitening-epochs is for model fast, .* got 3 with tiny"),
+        ({"low_epochs": 1}, "low-epochs and low-side belong together: .* got 1 and 0"),
+        ({"low_side": 24}, "low-epochs and low-side belong together: .* got 0 and 24"),
+        ({"low_epochs": 1, "low_side": 32}, r"low-side must lie in 4 \.\. 31 for model tiny"),
+        ({"low_epochs": 1, "low_side": 3}, r"low-side must lie in 4 \.\. 31 .* got 3"),
+        ({"low_epochs": 9, "low_side": 16}, "low-epochs must be at most the [0-9]+ epochs, got 9"),
     ],
 )
 def test_settings_of_the_fast_recipe_that_cannot_be_are_refused(
@@ -1095,5 +1204,5 @@ def test_settings_of_the_fast_recipe_that_cannot_be_are_refused(
 
 
 def test_biases_of_their_own_need_batch_normalisation() -> None:
-    with pytest.raises(InputError, match="trains no bias of a batch normalisation"):
-        loop.train(config(bias_scale=2.0, batch_norm=False))
+    with pytest.raises(InputError, match="bias-scale is for the biases of batch normalisation"):
+        config(bias_scale=2.0, batch_norm=False)

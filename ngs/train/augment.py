@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional
 
 from ngs.errors import InputError
 from ngs.train.data import Split
@@ -206,6 +207,18 @@ def batches(
         if draws.hole is not None:
             images = cut_out(images, draws.hole, augment.cutout * side // 32)
         yield images, labels
+
+
+def scaled_down(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Return images of ``side`` pixels: weighted means over what a new pixel covers.
+
+    Args:
+        images: float tensor ``(n, c, h, w)``.
+        side: of the result, less than h and w.
+    """
+    return functional.interpolate(
+        images, (side, side), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def alternate(first: torch.Tensor, epoch: int) -> torch.Tensor:

@@ -5,11 +5,12 @@ It rests on :mod:`ngs.train.data` and :mod:`ngs.train.models` for the names they
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from ngs.errors import InputError
 from ngs.train.augment import Augmentation
 from ngs.train.data import DATASETS
-from ngs.train.models import LEAST_SIDE, MODELS
+from ngs.train.models import LEAST_SIDE, check
 from ngs.train.views import VIEWS
 
 OPTIMIZERS = (
@@ -29,7 +30,7 @@ OPTIMIZERS = (
 )
 WITH_GROUPS = tuple(name for name in OPTIMIZERS if name.startswith(("ngs", "sgd")))
 """Optimizers that can have parameter groups of their own learning rate."""
-SCHEDULES = ("cosine", "onecycle", "constant")
+SCHEDULES = ("cosine", "triangle", "onecycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SIDES = (32, 16, 8)
@@ -38,12 +39,19 @@ COUNTS = (
     ("batch_size", 1),
     ("factor_every", 1),
     ("accumulate", 1),
+    ("lookahead", 0),
+    ("whitening_epochs", 0),
+    ("low_epochs", 0),
     ("validation", 0),
     ("train_images", 0),
 )
 """Settings that are counts, and the least that each may be."""
+LOWEST_SIDE = 4
+"""Smallest images of the epochs on small images, for networks that have no bound of their own."""
 WARMUP = 0.15
 """Share of the steps over which the cosine schedule's learning rate rises."""
+TRIANGLE = (0.2, 0.23, 0.07)
+"""Of the triangular schedule: first rate over largest, share of the rise, last over largest."""
 CYCLED_MOMENTUM = (0.95, 0.85)
 """Highest and lowest momentum of the one-cycle schedule, those of torch's OneCycleLR."""
 
@@ -70,8 +78,9 @@ class TrainConfig:
             ``"sgd-plain"`` and ``"gradient-descent"`` have none.
         weight_decay: 0 or more, on every parameter, coupled.
         schedule: ``"cosine"`` (15 % linear warm-up, then half a cosine to 0), ``"onecycle"``
-            (learning rate and momentum as torch's OneCycleLR has them, ``lr`` being the largest)
-            or ``"constant"``.
+            (learning rate and momentum as torch's OneCycleLR has them, ``lr`` being the largest),
+            ``"triangle"`` (straight from 0.2 to 1 times ``lr`` over 23 % of the steps, straight
+            down to 0.07 times, as airbench94 has it) or ``"constant"``.
         factor_every: steps from one look at the factor to the next after the first 100, 1 or more;
             for the optimizers that have a factor.
         batch_norm: whether the network normalises its batches.
@@ -87,8 +96,14 @@ class TrainConfig:
         max_norm: longest gradient; a longer one is scaled down to it. 0 for no clipping.
         average: decay per step of the running mean of the weights that is evaluated and kept, in
             [0, 1); 0 for none. The iterate is averaged, not the look-ahead point.
+        lookahead: 0, or the number of steps after which the weights go back to their running mean,
+            each time; needs ``average``. See :class:`ngs.train.average.WeightAverage`.
         bias_scale: what the learning rate of batch normalisation's biases is multiplied by, and
             their weight decay divided by; 1 for one group of parameters.
+        whitening_epochs: epochs after which the bias of the whitening layer of model ``fast`` stays
+            as it is, and its part of the backward pass is saved; 0 for never.
+        low_epochs: epochs at the beginning that see images scaled down to ``low_side`` pixels.
+        low_side: see ``low_epochs``; 0 where that is 0.
         views: test-time views whose scores are averaged, ``"none"``, ``"mirror"`` or
             ``"mirror-shift"``, see :mod:`ngs.train.views`; the record has both accuracies.
         target: validation accuracy at which training stops, in (0, 1]; 0 for never.
@@ -98,8 +113,8 @@ class TrainConfig:
         side: width and height of the images, 32, 16 or 8: larger blocks of pixels are averaged.
         seed: of initialisation, data order and augmentation, from 0 to 2**64 - 1.
         device: ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
-        precision: ``"auto"`` takes bfloat16 on CUDA and on CPUs with AMX, else float32. The
-            parameters are float32 either way.
+        precision: ``"auto"`` takes bfloat16 on CUDA and on CPUs with instructions for it (AMX,
+            AVX512-BF16), else float32. The parameters are float32 either way.
 
     Raises:
         InputError: a value lies outside its range.
@@ -124,7 +139,11 @@ class TrainConfig:
     accumulate: int = 1
     max_norm: float = 0.0
     average: float = 0.0
+    lookahead: int = 0
     bias_scale: float = 1.0
+    whitening_epochs: int = 0
+    low_epochs: int = 0
+    low_side: int = 0
     views: str = "none"
     target: float = 0.0
     compile: bool = False
@@ -138,7 +157,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, allowed in (
             ("dataset", DATASETS),
-            ("model", MODELS),
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("device", DEVICES),
@@ -148,6 +166,7 @@ class TrainConfig:
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
                 raise InputError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
+        check(self.model, self.batch_norm)
         if self.side not in SIDES:
             raise InputError(f"side must be one of {', '.join(map(str, SIDES))}, got {self.side}")
         least_side = LEAST_SIDE.get(self.model, 0)
@@ -179,6 +198,11 @@ class TrainConfig:
             raise InputError(f"max-norm must be finite and at least 0, got {self.max_norm}")
         if not 0.0 < self.bias_scale < math.inf:
             raise InputError(f"bias-scale must be finite and above 0, got {self.bias_scale}")
+        if self.bias_scale != 1.0 and not self.batch_norm:
+            raise InputError(
+                "bias-scale is for the biases of batch normalisation: leave that on, or bias-scale "
+                f"at 1, got {self.bias_scale:g}"
+            )
         if self.bias_scale != 1.0 and self.optimizer not in WITH_GROUPS:
             raise InputError(
                 f"bias-scale needs one of {', '.join(WITH_GROUPS)}, got {self.bias_scale:g} with "
@@ -190,12 +214,41 @@ class TrainConfig:
             raise InputError("target needs images to be held out: give --validation 5000, say")
         if self.average > 0.0 and self.optimizer == "schedule-free":
             raise InputError("schedule-free keeps an average of its own: average must be 0")
+        if self.lookahead and not self.average:
+            raise InputError(
+                f"lookahead goes back to a running mean: give its decay, --average 0.95 say, with "
+                f"lookahead {self.lookahead}"
+            )
+        if self.whitening_epochs and self.model != "fast":
+            raise InputError(
+                f"whitening-epochs is for model fast, which alone has a whitening layer, got "
+                f"{self.whitening_epochs} with {self.model}"
+            )
+        self._check_low()
         if not 0 <= self.seed < 2**64:
             raise InputError(f"seed must lie in 0 .. 2**64 - 1, got {self.seed}")
         for name, least in COUNTS:
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
                 raise InputError(f"{option} must be {least} or more, got {getattr(self, name)}")
+
+    def _check_low(self) -> None:
+        """Check the epochs on small images against the others, and against the network."""
+        if bool(self.low_epochs) != bool(self.low_side):
+            raise InputError(
+                "low-epochs and low-side belong together: give both or neither, got "
+                f"{self.low_epochs} and {self.low_side}"
+            )
+        least = LEAST_SIDE.get(self.model, LOWEST_SIDE)
+        if self.low_side and not least <= self.low_side < self.side:
+            raise InputError(
+                f"low-side must lie in {least} .. {self.side - 1} for model {self.model} and side "
+                f"{self.side}, got {self.low_side}"
+            )
+        if self.low_epochs > self.epochs:
+            raise InputError(
+                f"low-epochs must be at most the {self.epochs} epochs, got {self.low_epochs}"
+            )
 
     def augmentation(self) -> Augmentation | None:
         """Return what may happen to the training images.
@@ -205,3 +258,31 @@ class TrainConfig:
         """
         found = Augmentation(self.shift, self.flip, self.cutout)
         return found if self.augment else None
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {
+        "dataset": "cifar10",
+        "model": "fast",
+        "epochs": 10,
+        "batch_size": 1024,
+        "optimizer": "ngs",
+        "lr": 1.5,
+        "momentum": 0.85,
+        "weight_decay": 0.00133,
+        "schedule": "triangle",
+        "shift": 2,
+        "flip": "alternating",
+        "label_smoothing": 0.2,
+        "average": 0.95,
+        "lookahead": 5,
+        "bias_scale": 64.0,
+        "whitening_epochs": 3,
+        "views": "mirror-shift",
+    },
+}
+"""Whole recipes by name: what they set differently from :class:`TrainConfig`.
+
+``fast`` is airbench94 (Jordan 2024) with every step an exact Nesterov step; its learning rate and
+decay, stated there for sums of losses, are those for means.
+"""

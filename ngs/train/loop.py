@@ -31,7 +31,7 @@ from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import (
     check_installed,
 )
-from ngs.train.records import Record, has_amx, provenance
+from ngs.train.records import Record, bfloat16_units, provenance
 from ngs.train.run import Clock, Run, initial_network
 
 
@@ -245,7 +245,7 @@ def pick_device(name: str) -> torch.device:
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the arithmetic of the network that ``name`` stands for on ``device``."""
     if name == "auto":
-        fast = device.type == "cuda" or (device.type == "cpu" and has_amx())
+        fast = device.type == "cuda" or (device.type == "cpu" and bool(bfloat16_units()))
         name = "bfloat16" if fast else "float32"
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return names[name]

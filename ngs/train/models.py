@@ -113,15 +113,45 @@ class SmallNet(nn.Module):
         return scores
 
 
+class ConvBeforePool(nn.Conv2d):
+    """A 3x3 convolution with padding 1 that leaves out what 2x2 max pooling would drop.
+
+    Of a map with an odd side such a pooling drops the last row and column: 6 % of the work at 31
+    pixels, 13 % at 15, 27 % at 7. What is left is the same to the bit of the sums' rounding.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``(n, c, h, w)`` to ``(n, out, h - h % 2, w - w % 2)``."""
+        h, w = x.shape[-2:]
+        if not h % 2 and not w % 2:
+            return super().forward(x)
+        padded = functional.pad(x, (1, 1 - w % 2, 1, 1 - h % 2))
+        return functional.conv2d(padded, self.weight, self.bias)
+
+
+class PixelGELU(nn.Module):
+    """GELU on a ``channels_last`` map, pixel by pixel as it lies in memory.
+
+    torch's own takes half again as long in bfloat16 on a CPU where it is told of the layout.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``(n, c, h, w)`` to the same shape."""
+        return functional.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class FastNet(nn.Module):
     """The network of airbench94, which learns CIFAR-10 to 94 % in ten epochs.
 
     Jordan (2024), arXiv 2404.00498, and its code. A frozen 2x2 convolution whitens the
     image (see :meth:`prepare`; until then its filters are random). Three groups follow, each
     convolution, 2x2 max pooling, batch normalisation, GELU, convolution, batch normalisation,
-    GELU: the maps are 31, 15, 7 and 3 pixels wide. Then the largest of the last 3x3, a linear
+    GELU: the maps are 31, 15, 7 and 3 pixels wide. Then the largest of the last map, a linear
     layer without bias, and a fixed scale. Convolutions start by passing their input through, in
     as many channels as it has; the others start from torch's default.
+
+    It computes what airbench94 computes, with fewer operations: a convolution before a pooling
+    leaves out the row and column that the pooling would drop (:class:`ConvBeforePool`).
 
     Args:
         widths: channels of the groups; none may be less than the one before, the first 24.
@@ -140,13 +170,15 @@ class FastNet(nn.Module):
         self.whiten = nn.Conv2d(3, self.FILTERS, 2)
         self.whiten.weight.requires_grad_(False)
         nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]
-        layers: list[nn.Module] = [nn.GELU()]
+        layers: list[nn.Module] = [PixelGELU()]
         channels = self.FILTERS
         for out in widths:
-            layers += [_passing(channels, out), nn.MaxPool2d(2), _bias_norm(out), nn.GELU()]
-            layers += [_passing(out, out), _bias_norm(out), nn.GELU()]
+            first = _passing(ConvBeforePool(channels, out, 3, padding=1, bias=False))
+            second = _passing(nn.Conv2d(out, out, 3, padding=1, bias=False))
+            layers += [first, nn.MaxPool2d(2), _bias_norm(out), PixelGELU()]
+            layers += [second, _bias_norm(out), PixelGELU()]
             channels = out
-        self.features = nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten())
+        self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(channels, classes, bias=False)
 
     @torch.no_grad()
@@ -176,17 +208,24 @@ class FastNet(nn.Module):
         filters = torch.cat((filters, -filters)).view_as(self.whiten.weight)
         self.whiten.weight.copy_(filters)
 
+    def freeze(self) -> None:
+        """Leave the whitening layer's bias as it is from now on; nothing then trains before conv 1.
+
+        The backward pass stops there, which saves a sixteenth of a step.
+        """
+        self.whiten.bias.requires_grad_(False)  # type: ignore[union-attr]
+        self.whiten.bias.grad = None  # type: ignore[union-attr]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map normalised images ``(n, 3, 32, 32)`` to scores ``(n, classes)``."""
+        """Map normalised images ``(n, 3, h, w)``, h and w 16 up, to scores ``(n, classes)``."""
         scores: torch.Tensor = self.classifier(self.features(self.whiten(x)))
         return scores * self.SCALE
 
 
-def _passing(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """Return a convolution whose first channels are those of its input."""
+def _passing(layer: nn.Conv2d) -> nn.Conv2d:
+    """Let the first channels of a convolution be those of its input, and return it."""
     # Not Conv3x3: with 256 channels, oneDNN's convolution is the quicker of the two at 3x3.
-    layer = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    nn.init.dirac_(layer.weight[:in_channels])
+    nn.init.dirac_(layer.weight[: layer.in_channels])
     return layer
 
 
@@ -229,32 +268,37 @@ def bias_groups(
     ]
 
 
-def _fast(batch_norm: bool) -> FastNet:
-    if not batch_norm:
-        raise InputError("model fast needs batch normalisation: leave it on, or take another model")
-    return FastNet()
-
-
 MODELS: dict[str, Callable[[bool], nn.Module]] = {
     "convnet": lambda batch_norm: ConvNet(64, batch_norm),
     "convnet-narrow": lambda batch_norm: ConvNet(16, batch_norm),
     "small": lambda batch_norm: SmallNet(batch_norm=batch_norm),
-    "fast": _fast,
+    "fast": lambda batch_norm: FastNet(),
 }
 """Every network by name; the argument says whether it normalises its batches."""
 
-LEAST_SIDE = {"convnet": 32, "convnet-narrow": 32, "fast": 32}
+LEAST_SIDE = {"convnet": 32, "convnet-narrow": 32, "fast": 16}
 """Smallest images for those networks that pool more often than 8x8 images allow."""
 
 
-def build(name: str, *, batch_norm: bool = True) -> nn.Module:
-    """Return a freshly initialised network (torch's default initialisation if it says no other).
+def check(name: str, batch_norm: bool) -> None:
+    """Find out before anything is built whether :func:`build` can build it.
 
     Raises:
         InputError: no network has that name, or it cannot do without batch normalisation.
     """
     if name not in MODELS:
         raise InputError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
+    if name == "fast" and not batch_norm:
+        raise InputError("model fast needs batch normalisation: leave it on, or take another model")
+
+
+def build(name: str, *, batch_norm: bool = True) -> nn.Module:
+    """Return a freshly initialised network (torch's default initialisation if it says no other).
+
+    Raises:
+        InputError: see :func:`check`.
+    """
+    check(name, batch_norm)
     return MODELS[name](batch_norm)
 
 

@@ -16,8 +16,8 @@ from ngs.errors import InputError
 from ngs.factor import AngleRule
 from ngs.optim.hypergradient import HypergradientSGD
 from ngs.optim.torch import NGS
-from ngs.schedules import Constant, OneCycle, Schedule, WarmupCosine
-from ngs.train.config import CYCLED_MOMENTUM, WARMUP, TrainConfig
+from ngs.schedules import Chain, Constant, Linear, OneCycle, Schedule, WarmupCosine
+from ngs.train.config import CYCLED_MOMENTUM, TRIANGLE, WARMUP, TrainConfig
 from ngs.train.models import bias_groups
 
 Builder = Callable[[Iterable[nn.Parameter], TrainConfig, int], torch.optim.Optimizer]
@@ -68,6 +68,12 @@ def learning_rates(config: TrainConfig, total_steps: int) -> Schedule:
     if config.schedule == "onecycle":
         first = config.lr / 25.0
         return _one_cycle(first, config.lr, first / 1e4, total_steps)
+    if config.schedule == "triangle":
+        first, rise, last = TRIANGLE
+        top = max(1, int(rise * total_steps))
+        up = Linear(first * config.lr, config.lr, top)
+        down = Linear(config.lr, last * config.lr, max(1, total_steps - top))
+        return Chain(((up, top), (down, 1)))
     return WarmupCosine(config.lr, total_steps, warmup=int(WARMUP * total_steps))
 
 

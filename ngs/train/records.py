@@ -156,13 +156,12 @@ def _device_name(device: torch.device) -> str:
         name = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    features = " AMX" if has_amx() else ""
+    features = "".join(f" {unit}" for unit in bfloat16_units())
     return f"{device.type}: {name}, {torch.backends.cpu.get_cpu_capability()}{features}"
 
 
-def has_amx() -> bool:
-    """Return whether this CPU has the matrix unit that makes bfloat16 faster than float32."""
-    try:
-        return bool(torch.cpu._is_amx_tile_supported())
-    except AttributeError:
-        return False
+def bfloat16_units() -> list[str]:
+    """Return what this CPU has that makes bfloat16 faster than float32: AMX, BF16, both or none."""
+    asked = {"AMX": "_is_amx_tile_supported", "BF16": "_is_avx512_bf16_supported"}
+    # Private to torch, so a release may lack one; then float32 is the safe answer.
+    return [unit for unit, name in asked.items() if getattr(torch.cpu, name, lambda: False)()]

@@ -8,21 +8,19 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ngs.optim.torch import NGS
 from ngs.train import models
-from ngs.train.augment import alternate, batches, normalize
-from ngs.train.checkpoint import (
-    Content,
-)
+from ngs.train.augment import alternate, batches, normalize, scaled_down
+from ngs.train.average import WeightAverage
+from ngs.train.checkpoint import Content
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, Split
 from ngs.train.optimizers import (
@@ -120,10 +118,9 @@ class Run:
         self.ratios = [group["lr"] / groups[-1]["lr"] for group in groups]
         self.network = torch.compile(model) if config.compile else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-        self.average: AveragedModel | None = None
+        self.average: WeightAverage | None = None
         if config.average > 0.0:
-            mean = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(model, multi_avg_fn=mean)
+            self.average = WeightAverage(config, model, self.total_steps)
         self.step = 0
         self.refused = 0
         self.rows: list[Record] = []
@@ -177,7 +174,7 @@ class Run:
     def pass_over(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the training batches of epoch ``number``, from 1, from batch ``start`` on."""
         alternating = self.config.flip == "alternating"
-        return batches(
+        source = batches(
             self.data.train,
             self.batch_size,
             self.data.mean,
@@ -187,6 +184,9 @@ class Run:
             mirrored=alternate(self.first_mirrored, number) if alternating else None,
             start=start,
         )
+        if number > self.config.low_epochs:
+            return source
+        return ((scaled_down(x, self.config.low_side), labels) for x, labels in source)
 
     def epoch(self, bar: "tqdm[None]", after_step: Callable[[], None] = lambda: None) -> Record:
         """Pass over the training images, or over what is left of a pass; return the record's row.
@@ -200,6 +200,8 @@ class Run:
             done = self.steps_per_epoch  # stopped after the last step of the epoch
         begin, shown = time.perf_counter() - self.seconds, -math.inf
         self.model.train()
+        if isinstance(self.model, models.FastNet) and 0 < self.config.whitening_epochs < number:
+            self.model.freeze()
         source = self.pass_over(number, start=done)
         while True:
             with self.clock.part("data"):
@@ -285,8 +287,7 @@ class Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            with evaluation_point(self.optimizer):
-                self.average.update_parameters(self.model)
+            self.average.after_step(self.step, self.optimizer)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
         """Return the network's scores in float32, computed in the run's precision."""
@@ -300,7 +301,8 @@ class Run:
 
         The parameters are those that the optimizer's method means to return (for NGS the iterate).
         """
-        with self.clock.part("evaluate"), evaluation_point(self.optimizer), self._averaged():
+        average = nullcontext() if self.average is None else self.average.held()
+        with self.clock.part("evaluate"), evaluation_point(self.optimizer), average:
             return self._measure(split)
 
     def finish(self) -> Record:
@@ -308,21 +310,8 @@ class Run:
         with self.clock.part("evaluate"):
             stay_at_evaluation_point(self.optimizer)
             if self.average is not None:
-                self.model.load_state_dict(self.average.module.state_dict())
+                self.average.keep()
             return self._measure(self.data.test, self.config.views)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Hold inside the block the averaged weights, where an average is kept."""
-        if self.average is None:
-            yield
-            return
-        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.module.state_dict())
-        try:
-            yield
-        finally:
-            self.model.load_state_dict(kept)
 
     @torch.no_grad()
     def _measure(self, split: Split, views: str = "none") -> Record:
