@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -402,6 +403,46 @@ def test_runs_of_other_settings_in_one_folder_do_not_meet(tmp_path: Path) -> Non
     assert len(paths) == 4
     with alone(paths.pop()), alone(paths.pop()):
         pass
+
+
+def test_a_lock_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with alone(tmp_path / "a.ckpt"):
+        assert len(list(tmp_path.iterdir())) == 1
+        with pytest.raises(InputError, match="another run"), alone(tmp_path / "a.ckpt"):
+            pass
+        assert len(list(tmp_path.iterdir())) == 1  # the second has not removed the first one's
+    assert list(tmp_path.iterdir()) == []
+
+
+INSIDE = """
+import os, sys, time
+from pathlib import Path
+from ngs.errors import InputError
+from ngs.train.checkpoint import alone
+
+marker, entered, until = Path(sys.argv[1]) / "inside", 0, time.monotonic() + 4.0
+while time.monotonic() < until:
+    try:
+        with alone(Path(sys.argv[1]) / "a.ckpt"):
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))  # fails where another is inside
+            entered += 1
+            marker.unlink()
+    except InputError:
+        pass
+print(entered)
+"""
+
+
+def test_no_two_processes_are_ever_inside_though_the_lock_comes_and_goes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INSIDE, str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    results = [(*process.communicate(timeout=120), process.returncode) for process in processes]
+    assert [(err, code) for _, err, code in results] == [("", 0)] * 3
+    assert sum(int(out) for out, _, _ in results) > 100
 
 
 def test_fresh_starts_anew(

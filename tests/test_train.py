@@ -462,12 +462,29 @@ def test_float16_trains_with_a_scaled_loss_and_goes_on_to_the_bit(tmp_path: Path
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+# torch hands its own folder to the C++ compiler without quotes.
+@pytest.mark.skipif(" " in torch.__file__, reason="torch cannot compile from a path with blanks")
 def test_a_compiled_network_trains_as_the_other_and_its_time_is_named() -> None:
     plain = loop.train(config(batch_norm=False))[1]
     compiled = loop.train(config(batch_norm=False, compile=True))[1]
     assert close(plain, compiled)
     assert "compile" in compiled["seconds"]
     assert "compile" not in plain["seconds"]
+
+
+def test_where_torch_cannot_compile_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("a page\nmain.cpp:1: fatal error: no such compiler\nmore of it")
+
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: compiled(network, backend=failing))
+    with pytest.raises(InputError) as caught:
+        loop.train(config(compile=True))
+    message = str(caught.value)
+    assert message.startswith("compile: torch cannot compile here (")
+    assert "no such compiler" in message
+    assert message.endswith("train with --no-compile")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

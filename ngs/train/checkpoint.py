@@ -11,7 +11,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,7 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         InputError: another process is inside.
     """
-    # In the folder for temporary files: beside the results it would have to be removed, and
-    # whoever waits for a removed lock shares it with no one.
+    # In the folder for temporary files: what a killed run leaves there is nobody's litter.
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     lock = FileLock(Path(tempfile.gettempdir()) / f"ngs-{getpass.getuser()}-{name}.lock")
     try:
@@ -144,4 +143,7 @@ def alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is held: filelock lets no one have a lock whose file is gone, but starts over.
+        with suppress(OSError):  # Windows removes no open file
+            Path(lock.lock_file).unlink()
         lock.release()

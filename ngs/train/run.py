@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import models
 from ngs.train.augment import alternate, batches, normalize, scaled_down
@@ -293,7 +294,12 @@ class Run:
         """Return the network's scores in float32, computed in the run's precision."""
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            scores: torch.Tensor = self.network(images)
+            try:
+                scores: torch.Tensor = self.network(images)
+            except RuntimeError as error:
+                if self.config.compile:
+                    _explain_if_compiler_failed(error)
+                raise
         return scores.float()
 
     def evaluate(self, split: Split) -> Record:
@@ -377,3 +383,15 @@ class Run:
 def _to(split: Split, device: torch.device) -> Split:
     images = split.images.contiguous(memory_format=torch.channels_last)  # quick to take parts of
     return Split(images.to(device), split.labels.to(device))
+
+
+def _explain_if_compiler_failed(error: RuntimeError) -> None:
+    """Raise one clear line where torch's compiler has failed; it reports a page of its output."""
+    from torch._dynamo.exc import BackendCompilerFailed  # takes a second to load
+
+    if isinstance(error, BackendCompilerFailed):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        telling = [line for line in lines if " error:" in line] or lines
+        raise InputError(
+            f"compile: torch cannot compile here ({telling[0][:200]}): train with --no-compile"
+        ) from error
