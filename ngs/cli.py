@@ -189,6 +189,11 @@ def _preset(context: click.Context, parameter: click.Parameter, name: str | None
 @click.option("--save-every", default=60.0, help="Seconds from one checkpoint to the next.")
 @click.option("--fresh", is_flag=True, help="Start anew where a checkpoint of this run exists.")
 @click.option(
+    "--report",
+    is_flag=True,
+    help="Also draw the run: epochs, confusion matrix, the worst mistakes as pictures.",
+)
+@click.option(
     "--tensorboard",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that TensorBoard is to show (the extra tensorboard).  [default: none]",
@@ -198,6 +203,7 @@ def train(
     out: Path,
     save_every: float,
     fresh: bool,
+    report: bool,
     tensorboard: Path | None,
     **settings: Any,
 ) -> None:
@@ -226,6 +232,8 @@ def train(
     if not save_every >= 0.0:
         raise InputError(f"save-every must be 0 seconds or more, got {save_every}")
     _check_writable(out)
+    if report:
+        import ngs.figures  # noqa: F401 (says, if need be, which extra is missing)
     checkpoint = checkpoint_path(out, config)
     with ExitStack() as stack:
         stack.enter_context(alone(checkpoint))
@@ -262,6 +270,8 @@ def train(
         f"of {config.dataset}, {record['wall_seconds']:.0f} s"
     )
     _say(f"record: {out / 'records.jsonl'}   weights: {weights}")
+    if report:
+        _report(record, weights.with_name(f"{weights.stem}-report.png"), download)
 
 
 def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
@@ -282,6 +292,21 @@ def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
     except OSError as error:
         _stop(1, f"the run is done, but its result cannot be kept: {error}")
     return weights
+
+
+def _report(record: dict[str, Any], path: Path, download: bool) -> None:
+    """Draw a run that is done."""
+    from ngs.train.curves import save
+    from ngs.train.data import load
+    from ngs.train.report import draw
+
+    config = record["config"]
+    data = load(config["dataset"], download=download).reduced(0, config["side"])
+    try:
+        save(draw(record, data), path)
+    except OSError as error:
+        _stop(1, f"the run is kept, but its report cannot be written: {error}")
+    _say(f"report: {path}")
 
 
 @ngs.command()

@@ -106,7 +106,7 @@ def test_record_holds_every_field_that_judging_and_repeating_a_run_takes() -> No
     for row in record["epochs"]:
         assert set(row) == ROW | {"validation"}
         assert set(row["validation"]) == {"loss", "accuracy"}
-    assert set(record["test"]) == {"loss", "accuracy", "confusion"}
+    assert set(record["test"]) == {"loss", "accuracy", "confusion", "worst"}
     assert set(record["seconds"]) == {"load", "data", "train", "evaluate"}
     assert record["wall_seconds"] > 0
     assert record["cpu_seconds"] > 0
@@ -647,17 +647,31 @@ def test_accuracy_loss_and_confusion_are_those_of_a_slow_count(
     network, record = loop.train(config(epochs=3, augment=False))
     network.eval()
     confusion = [[0] * 10 for _ in range(10)]
-    total = 0.0
+    total, mistakes = 0.0, []
     with torch.no_grad():
-        for image, label in zip(small.test.images, small.test.labels.tolist(), strict=True):
-            scores = network(normalize(image[None], small.mean, small.std))[0]
-            confusion[label][int(scores.argmax())] += 1
-            total -= math.log(float(scores.softmax(0)[label]))
+        for number, label in enumerate(small.test.labels.tolist()):
+            scores = network(normalize(small.test.images[number][None], small.mean, small.std))[0]
+            answer = int(scores.argmax())
+            confusion[label][answer] += 1
+            probability = scores.softmax(0)
+            loss = -math.log(float(probability[label]))
+            total += loss
+            if answer != label:
+                mistakes.append((loss, number, label, answer, float(probability[answer])))
     test = record["test"]
     assert test["confusion"] == confusion
     assert sum(map(sum, test["confusion"])) == TEST
     assert test["accuracy"] == pytest.approx(sum(confusion[k][k] for k in range(10)) / TEST)
     assert test["loss"] == pytest.approx(total / TEST, abs=2e-5)
+    mistakes.sort(reverse=True)
+    expected = mistakes[:20]
+    assert len(mistakes) > 20, "the list has to be cut"
+    assert [row["image"] for row in test["worst"]] == [row[1] for row in expected]
+    assert [row["class"] for row in test["worst"]] == [row[2] for row in expected]
+    assert [row["answer"] for row in test["worst"]] == [row[3] for row in expected]
+    assert [row["probability"] for row in test["worst"]] == pytest.approx(
+        [row[4] for row in expected], abs=2e-4
+    )
     by_row = [sum(row) for row in test["confusion"]]
     assert by_row == small.test.labels.bincount(minlength=10).tolist()
 
@@ -691,9 +705,9 @@ def test_the_test_images_are_read_once_after_everything_else(
         read.append(names[len(split)])
         return read_batches(split, *args, **kwargs)
 
-    def spy_measure(self: loop.Run, split: data.Split, *views: str) -> records.Record:
+    def spy_measure(self: loop.Run, split: data.Split, *more: Any) -> records.Record:
         measured.append(names[len(split)])
-        return measure(self, split, *views)
+        return measure(self, split, *more)
 
     monkeypatch.setattr("ngs.train.run.batches", spy_batches)
     monkeypatch.setattr(loop.Run, "_measure", spy_measure)

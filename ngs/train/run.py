@@ -39,6 +39,8 @@ from ngs.train.views import score_views
 EVALUATION_BATCH = 500
 ALTERNATE = 0x9E3779B9
 """Turns a seed into that of the first epoch's flips where flips alternate."""
+WORST = 20
+"""How many of its worst mistakes on the test images a record holds."""
 SHOW_EVERY = 0.5
 """Seconds between two looks at the loss for the progress bar; on a GPU each look waits for it."""
 
@@ -317,23 +319,28 @@ class Run:
             stay_at_evaluation_point(self.optimizer)
             if self.average is not None:
                 self.average.keep()
-            return self._measure(self.data.test, self.config.views)
+            return self._measure(self.data.test, self.config.views, WORST)
 
     @torch.no_grad()
-    def _measure(self, split: Split, views: str = "none") -> Record:
+    def _measure(self, split: Split, views: str = "none", worst: int = 0) -> Record:
         if self.config.optimizer == "schedule-free" and self.config.batch_norm:
             self._recalibrate()
         self.model.eval()
         classes = len(self.data.classes)
         confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
         loss, seen_right = 0.0, torch.zeros((), dtype=torch.int64, device=self.device)
+        losses, answers, sure = [], [], []
         for images, labels in batches(split, EVALUATION_BATCH, self.data.mean, self.data.std):
             scores = self.scores(images)
             if views != "none":
                 best = score_views(self.scores, images, views).argmax(1)
                 seen_right += (best == labels).sum()
-            loss += float(functional.cross_entropy(scores, labels, reduction="sum"))
-            cells = labels * classes + scores.argmax(1)
+            losses.append(functional.cross_entropy(scores, labels, reduction="none"))
+            probability, answer = scores.softmax(1).max(1)
+            answers.append(answer)
+            sure.append(probability)
+            loss += float(losses[-1].sum())
+            cells = labels * classes + answer
             confusion += torch.bincount(cells, minlength=classes * classes)
         # The last step's damage shows here first: its loss was taken before it.
         done = math.ceil(self.step / self.steps_per_epoch)
@@ -346,6 +353,9 @@ class Run:
         }
         if views != "none":
             found["views_accuracy"] = round(int(seen_right) / len(split), 5)
+        if worst:
+            each = torch.cat(losses), torch.cat(answers), torch.cat(sure)
+            found["worst"] = _worst(split.labels, *each, count=worst)
         return found
 
     def _recalibrate(self) -> None:
@@ -378,6 +388,29 @@ class Run:
             raise DivergenceError(
                 f"{what}: lower --lr (it was {self.config.lr:g}), or keep batch normalisation on"
             )
+
+
+def _worst(
+    labels: torch.Tensor,
+    losses: torch.Tensor,
+    answers: torch.Tensor,
+    sure: torch.Tensor,
+    count: int,
+) -> list[Record]:
+    """Return the wrong answers of largest loss, the worst first, and how sure the network was."""
+    losses = losses.where(answers != labels, -torch.inf)
+    order = losses.argsort(descending=True, stable=True)[
+        : min(count, int((answers != labels).sum()))
+    ]
+    return [
+        {
+            "image": int(i),
+            "class": int(labels[i]),
+            "answer": int(answers[i]),
+            "probability": round(float(sure[i]), 4),
+        }
+        for i in order
+    ]
 
 
 def _to(split: Split, device: torch.device) -> Split:
