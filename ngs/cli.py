@@ -429,6 +429,57 @@ def results(files: tuple[Path, ...], kind: str, as_json: bool) -> None:
         click.echo(line)
 
 
+@ngs.command(name="range")
+@dataset_option
+@click.option("--model", default="convnet-narrow", help="Network, as for 'ngs train'.")
+@click.option("--batch-size", default=128, help="Images a step.")
+@click.option("--optimizer", default="ngs", help="As for 'ngs train', if it learns no rate itself.")
+@click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
+@click.option("--weight-decay", default=5e-4, help="L2 penalty on every parameter.")
+@click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
+@click.option("--augment/--no-augment", default=True, help="Shift and mirror at random.")
+@click.option("--validation", default=0, help="Training images to leave out.")
+@click.option("--train-images", default=0, help="How many of the others to train on; 0 for all.")
+@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
+@click.option("--seed", default=0, help="Of initial weights, data order and augmentation.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--precision", default="auto", help="auto, float32, bfloat16 or float16.")
+@click.option("--low", default=1e-4, help="First learning rate.")
+@click.option("--high", default=10.0, help="Last learning rate.")
+@click.option("--steps", default=200, help="Steps from the first to the last.")
+@download_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="File that the record is appended to.  [default: no record]",
+)
+def range_command(
+    low: float, high: float, steps: int, download: bool, out: Path | None, **settings: Any
+) -> None:
+    """Find the range of useful learning rates in one short run.
+
+    The learning rate grows from step to step, from LOW to HIGH or until the loss is lost. Rates are
+    useful where the loss falls.
+    """
+    from ngs.train.config import TrainConfig
+    from ngs.train.range_test import range_test
+
+    config = TrainConfig(**settings)
+    if out is not None:
+        _check_writable(out.parent)
+    record = range_test(config, low, high, steps, download=download)
+    rows = range(0, len(record["lr"]), max(1, len(record["lr"]) // 12))
+    _say(f"{'lr':>10}  smoothed training loss")
+    for row in rows:
+        _say(f"{record['lr'][row]:>10.3g}  {record['smoothed'][row]:.3f}")
+    _say(
+        f"the loss begins to fall at lr {record['begins']:g} and is lowest at "
+        f"{record['lowest']:g}: tune between the two, nearer to the second"
+    )
+    if out is not None:
+        _append(out, record)
+
+
 @ngs.group()
 def bench() -> None:
     """Measure what things cost on this machine."""

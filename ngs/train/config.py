@@ -30,6 +30,8 @@ OPTIMIZERS = (
 )
 WITH_GROUPS = tuple(name for name in OPTIMIZERS if name.startswith(("ngs", "sgd")))
 """Optimizers that can have parameter groups of their own learning rate."""
+LEARNERS = ("ngs-factor", "ngs-factor-rescaled", "hypergradient", "prodigy")
+"""Optimizers that learn their learning rate, or a factor of it."""
 SCHEDULES = ("cosine", "triangle", "onecycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -191,6 +191,12 @@ class Run:
             return source
         return ((scaled_down(x, self.config.low_side), labels) for x, labels in source)
 
+    def endless(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield whole batches of one pass after the other."""
+        whole = max(1, len(self.data.train) // self.batch_size)
+        for epoch in itertools.count(1):
+            yield from itertools.islice(self.pass_over(epoch), whole)
+
     def epoch(self, bar: "tqdm[None]", after_step: Callable[[], None] = lambda: None) -> Record:
         """Pass over the training images, or over what is left of a pass; return the record's row.
 

@@ -3,10 +3,9 @@
 It rests on the training loop and the records beside it.
 """
 
-import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
 from typing import Any
@@ -91,20 +90,13 @@ def _timed(run: Run, steps: int, device: torch.device) -> list[dict[str, float]]
     run.loss = timing("forward", forward)  # type: ignore[method-assign]
     run.optimize = timing("optimizer", optimize)  # type: ignore[method-assign]
     take_step, next_batch = timing("all", step), timing("data", next)
-    source = _endless(run)
+    source = run.endless()
     for _ in tqdm(range(steps), unit="step", disable=None, leave=False):
         rows.append({})
         take_step(*next_batch(source))
         row = rows[-1]
         row["backward"] = row["all"] - row["forward"] - row["optimizer"]
     return rows
-
-
-def _endless(run: Run) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield whole batches of one pass after the other."""
-    whole = max(1, len(run.data.train) // run.batch_size)
-    for epoch in itertools.count(1):
-        yield from itertools.islice(run.pass_over(epoch), whole)
 
 
 def _wait(device: torch.device) -> None:
