@@ -104,3 +104,25 @@ def test_the_published_recipe_has_torchs_optimizer_and_plain_layers(
     record = json.loads(out.read_text())
     assert (record["variant"], record["config"]["optimizer"]) == ("published", "sgd-nesterov")
     assert [type(network) for network in built] == [plain]
+
+
+def test_the_levers_compute_the_same_network_step_by_step() -> None:
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    ours = models.FastNet().double()
+    for network in (variants.PlainLayers(), variants.Trimmed(), variants.Frozen()):
+        network = network.double()
+        network.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(network(images), ours(images), rtol=1e-10, atol=1e-12)
+
+
+def test_the_levers_are_timed_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = {name: lever for name, lever in variants.LEVERS.items() if "compiled" not in name}
+    monkeypatch.setattr(variants, "LEVERS", quick)
+    out = tmp_path / "levers.jsonl"
+    typed = ["levers", "--rounds", "2", "--batch-size", "4", "--out", str(out)]
+    done = CliRunner().invoke(variants.main, typed)
+    assert done.exit_code == 0, done.output
+    record = json.loads(out.read_text())
+    assert [row["name"] for row in record["rows"]] == list(quick)
+    assert record["rows"][0]["ratio"] == 1.0
+    assert all(row["median_ms"] > 0.0 for row in record["rows"])
