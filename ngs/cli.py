@@ -16,21 +16,10 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from ngs import __version__
+from ngs import __version__, options
 from ngs.errors import InputError
 
 Number = TypeVar("Number", int, float)
-
-dataset_option = click.option(
-    "--dataset",
-    default="offline",
-    help="Data set: offline (generated here), cifar10 or tensors (train_data.pth, test_data.pth).",
-)
-download_option = click.option(
-    "--download/--no-download",
-    default=True,
-    help="Fetch CIFAR-10 (170 MB) when no folder has it.",
-)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -64,8 +53,8 @@ def ngs() -> None:
 
 
 @ngs.command()
-@dataset_option
-@download_option
+@options.dataset
+@options.download
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -97,89 +86,10 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
         _append(out / "records.jsonl", data_record(found))
 
 
-def _preset(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
-    """Let the settings of a recipe be the defaults of the other options."""
-    from ngs.train.config import PRESETS
-
-    if name is not None:
-        if name not in PRESETS:
-            raise InputError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-        context.default_map = PRESETS[name]
-    return name
-
-
 @ngs.command()
-@click.option(
-    "--preset",
-    is_eager=True,
-    expose_value=False,
-    callback=_preset,
-    help="A whole recipe, of which other options change parts: fast (the network fast on CIFAR-10, "
-    "94 % in ten epochs).  [default: none]",
-)
-@dataset_option
-@click.option(
-    "--model",
-    default="convnet-narrow",
-    help="Network: convnet (19.4 M parameters), convnet-narrow (1.2 M), fast (2.0 M) or small "
-    "(71 k).",
-)
-@click.option("--epochs", default=8, help="Passes over the training images.")
-@click.option("--batch-size", default=128, help="Images a step.")
-@click.option(
-    "--optimizer",
-    default="ngs",
-    help="ngs (exact Nesterov), ngs-factor (which learns the learning rate), ngs-rescaled or "
-    "ngs-factor-rescaled (velocities follow the learning rate), sgd (torch's heavy ball), "
-    "sgd-nesterov (torch's Nesterov form), sgd-plain (no momentum), gradient-descent (all images a "
-    "step), adam, nadam, hypergradient, or, with the extra peers, prodigy or schedule-free.",
-)
-@click.option("--lr", default=0.05, help="Learning rate at its largest.")
-@click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
-@click.option("--weight-decay", default=5e-4, help="L2 penalty on every parameter.")
-@click.option(
-    "--schedule",
-    default="cosine",
-    help="Learning rate: cosine (15 % warm-up, then to 0), triangle (up over 23 %, then down to "
-    "0.07), onecycle (momentum too) or constant.",
-)
-@click.option("--factor-every", default=1, help="Steps between two looks at the factor.")
-@click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
-@click.option("--augment/--no-augment", default=True, help="Shift, mirror and cut out at random.")
-@click.option("--shift", default=4, help="Largest shift, in pixels of a 32x32 image.")
-@click.option("--flip", default="random", help="random, alternating (every other epoch) or none.")
-@click.option("--cutout", default=0, help="Side of the square cut out, in pixels; 0 for none.")
-@click.option("--label-smoothing", default=0.0, help="Share of the target given to all classes.")
-@click.option("--accumulate", default=1, help="Parts in which a batch goes through the network.")
-@click.option("--max-norm", default=0.0, help="Clip longer gradients to this norm; 0: never.")
-@click.option("--average", default=0.0, help="Decay a step of the mean of the weights; 0: none.")
-@click.option(
-    "--lookahead", default=0, help="Steps after which the weights return to that mean; 0: never."
-)
-@click.option("--bias-scale", default=1.0, help="Learning rate of normalisation biases, times lr.")
-@click.option(
-    "--whitening-epochs", default=0, help="Epochs in which fast's first bias trains; 0 for all."
-)
-@click.option("--low-epochs", default=0, help="Epochs at the beginning on images scaled down.")
-@click.option("--low-side", default=0, help="Their side in pixels.")
-@click.option("--views", default="none", help="Test-time views: none, mirror or mirror-shift.")
-@click.option("--target", default=0.0, help="Stop at this validation accuracy, 0.9 say; 0: never.")
-@click.option("--compile/--no-compile", default=False, help="Compile the network.")
-@click.option(
-    "--validation",
-    default=0,
-    help="Training images to hold out and measure after every epoch.",
-)
-@click.option("--train-images", default=0, help="How many of the others to train on; 0 for all.")
-@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
-@click.option("--seed", default=0, help="Of initial weights, data order and augmentation.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option(
-    "--precision",
-    default="auto",
-    help="auto, float32, bfloat16 or float16; auto takes what is fast on the device.",
-)
-@download_option
+@options.preset
+@options.settings()
+@options.download
 @click.option(
     "--out",
     default="runs",
@@ -315,21 +225,8 @@ def _report(record: dict[str, Any], path: Path, download: bool) -> None:
 )
 @click.option("--lrs", default="0.01,0.03,0.1,0.3,1", help="Learning rates, with commas.")
 @click.option("--seeds", default="0,1,2,3,4", help="Seeds, with commas.")
-@dataset_option
-@click.option("--model", default="small", help="Network, as for 'ngs train'.")
-@click.option("--epochs", default=6, help="Passes over the training images.")
-@click.option("--batch-size", default=128, help="Images a step.")
-@click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
-@click.option("--weight-decay", default=5e-4, help="L2 penalty on every parameter.")
-@click.option("--schedule", default="cosine", help="cosine, triangle, onecycle or constant.")
-@click.option("--factor-every", default=1, help="Steps between two looks at the factor.")
-@click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
-@click.option("--validation", default=0, help="Training images to hold out and measure.")
-@click.option("--train-images", default=0, help="How many of the others to train on; 0 for all.")
-@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--precision", default="auto", help="auto, float32 or bfloat16.")
-@download_option
+@options.settings("optimizer", "lr", "seed", model="small", epochs=6)
+@options.download
 @click.option(
     "--out",
     default=Path("runs/compare.jsonl"),
@@ -430,24 +327,12 @@ def results(files: tuple[Path, ...], kind: str, as_json: bool) -> None:
 
 
 @ngs.command(name="range")
-@dataset_option
-@click.option("--model", default="convnet-narrow", help="Network, as for 'ngs train'.")
-@click.option("--batch-size", default=128, help="Images a step.")
-@click.option("--optimizer", default="ngs", help="As for 'ngs train', if it learns no rate itself.")
-@click.option("--momentum", default=0.9, help="Momentum coefficient, in [0, 1).")
-@click.option("--weight-decay", default=5e-4, help="L2 penalty on every parameter.")
-@click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
-@click.option("--augment/--no-augment", default=True, help="Shift and mirror at random.")
-@click.option("--validation", default=0, help="Training images to leave out.")
-@click.option("--train-images", default=0, help="How many of the others to train on; 0 for all.")
-@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
-@click.option("--seed", default=0, help="Of initial weights, data order and augmentation.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--precision", default="auto", help="auto, float32, bfloat16 or float16.")
+@options.preset
+@options.settings("lr", "epochs", "schedule", "target", "views", "factor_every")
 @click.option("--low", default=1e-4, help="First learning rate.")
 @click.option("--high", default=10.0, help="Last learning rate.")
 @click.option("--steps", default=200, help="Steps from the first to the last.")
-@download_option
+@options.download
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
@@ -523,20 +408,10 @@ def bench_step_command(model: str, layout: str, rounds: int, device: str, out: P
 
 
 @bench.command(name="train")
-@dataset_option
-@click.option("--model", default="convnet-narrow", help="Network, as for 'ngs train'.")
-@click.option("--batch-size", default=128, help="Images a step.")
-@click.option("--optimizer", default="ngs", help="As for 'ngs train'.")
-@click.option("--batch-norm/--no-batch-norm", default=True, help="Normalise the batches.")
-@click.option("--augment/--no-augment", default=True, help="Shift and mirror at random.")
-@click.option("--cutout", default=0, help="Side of the square cut out, in pixels; 0 for none.")
-@click.option("--accumulate", default=1, help="Parts in which a batch goes through the network.")
-@click.option("--side", default=32, help="Width of the images: 32, 16 or 8 (pixels averaged).")
-@click.option("--compile/--no-compile", default=False, help="Compile the network.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@click.option("--precision", default="auto", help="auto, float32, bfloat16 or float16.")
+@options.preset
+@options.settings("epochs", "target", "views", "seed")
 @click.option("--steps", default=30, help="Steps that are timed, after 3 that are not.")
-@download_option
+@options.download
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),

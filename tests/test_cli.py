@@ -20,7 +20,7 @@ import torch
 from made_up_cifar10 import take_for_official, truncate, unpack, work_where_no_data_are
 
 import ngs
-from ngs import cli
+from ngs import cli, options
 from ngs.train import data, loop, models, offline
 from ngs.train.config import OPTIMIZERS, PRESETS, SCHEDULES, TrainConfig
 from ngs.train.records import read_records
@@ -399,7 +399,7 @@ def test_help_of_train_gives_an_example_that_can_be_typed(call: Call) -> None:
     (example,) = [shlex.split(line) for line in lines if line.startswith("ngs train")]
     context = cli.train.make_context("train", example[2:])
     context.params.pop("download")
-    for name in ("out", "save_every", "fresh", "tensorboard"):
+    for name in ("out", "save_every", "fresh", "report", "tensorboard"):
         context.params.pop(name)
     assert TrainConfig(**context.params).dataset == "cifar10"
 
@@ -566,7 +566,7 @@ def test_the_saved_weights_are_those_that_were_tested(
     run = loop.Run(
         config, data.load("offline"), network, torch.device("cpu"), torch.float32, loop.Clock()
     )
-    assert run.evaluate(run.data.test) == record["test"]
+    assert run.finish() == record["test"]
     assert f"test accuracy {record['test']['accuracy']:.2%} on 40 images of offline" in result.out
 
 
@@ -598,3 +598,47 @@ def test_a_full_disk_ends_the_data_command_in_one_line(tmp_path, monkeypatch, ca
     assert stopped.value.code == 1
     assert "No space left" in error
     assert error.count("\n") == 1
+
+
+def test_the_options_are_the_settings_with_their_defaults() -> None:
+    declared = {
+        flag.split("/")[0].replace("-", "_"): default
+        for flag, (default, _) in options.SETTINGS.items()
+    }
+    assert declared == {field.name: field.default for field in fields(TrainConfig)}
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("train", set()),
+        ("compare", {"optimizer", "lr", "seed"}),
+        ("range", {"lr", "epochs", "schedule", "target", "views", "factor_every"}),
+        ("bench train", {"epochs", "target", "views", "seed"}),
+    ],
+)
+def test_every_command_that_trains_has_the_settings(command: str, without: set[str]) -> None:
+    found: click.Command = cli.ngs
+    for name in command.split():
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    names = {parameter.name for parameter in found.params}
+    assert {field.name for field in fields(TrainConfig)} - names == without
+
+
+def test_settings_of_a_comparison_reach_its_runs(
+    call: Call, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainConfig] = []
+
+    def run(config: TrainConfig, **more: Any) -> NoReturn:
+        seen.append(config)
+        raise DivergenceError("stopped here")
+
+    monkeypatch.setattr("ngs.train.compare.train", run)
+    call(
+        "compare", "--optimizers", "ngs", "--lrs", "0.2", "--seeds", "3", "--no-augment",
+        "--label-smoothing", "0.1", "--cutout", "4", "--out", str(out / "c.jsonl"),
+    )  # fmt: skip
+    typed = {"model": "small", "epochs": 6, "augment": False, "label_smoothing": 0.1, "cutout": 4}
+    assert seen == [TrainConfig(lr=0.2, seed=3, **typed)]

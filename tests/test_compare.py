@@ -1211,3 +1211,17 @@ def test_ngs_bench_alone_lists_what_can_be_measured(call: Call) -> None:
     code, printed, err = call("bench")
     assert code == 2
     assert "step" in printed + err
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_so_and_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, config: TrainConfig, content: Any) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(loop, "write_checkpoint", full)
+    said: list[str] = []
+    configs = grid(BASE, ["ngs"], [0.1], [0])
+    run_all(configs, tmp_path / "c.jsonl", command="c", say=said.append, save_every=0.0)
+    assert any("the checkpoint cannot be written" in line for line in said)
+    assert len(recorded(configs, tmp_path / "c.jsonl")) == 1

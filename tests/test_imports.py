@@ -29,6 +29,7 @@ LAYERS = (
     {"ngs"},  # the front door: import ngs
     {"ngs.optim"},
     {"ngs.train"},
+    {"ngs.options"},
     {"ngs.cli"},
 )
 """From the bottom up. A module imports from layers below its own, or from its own subpackage."""

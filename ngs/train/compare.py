@@ -108,6 +108,7 @@ def run_all(
                     config,
                     download=download,
                     data=data(),
+                    warn=say,
                     checkpoint=checkpoint,
                     save_every=save_every,
                     stop=stop,

@@ -41,6 +41,7 @@ def train(
     download: bool = True,
     data: Dataset | None = None,
     say: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
     checkpoint: Path | None = None,
     save_every: float = 60.0,
     stop: Callable[[], bool] | None = None,
@@ -58,6 +59,7 @@ def train(
         data: the data set that ``config`` names, if the caller has loaded it already.
         say: is handed a line of news for people after every epoch, and a few before the first;
             a progress bar shows on a terminal's standard error as well.
+        warn: is handed what went wrong and does not end the run; ``say`` by default.
         checkpoint: file that the run is saved in, see :mod:`ngs.train.checkpoint`; ``None`` for
             none.
         save_every: seconds from one save to the next.
@@ -101,7 +103,7 @@ def train(
         "images": {k: len(getattr(data, k)) for k in ("train", "validation", "test")},
     }
     run = Run(config, data, model, device, dtype, clock)
-    saver = Saver(run, checkpoint, save_every, stop or (lambda: False), say)
+    saver = Saver(run, checkpoint, save_every, stop or (lambda: False), say, warn or say)
     say(f"data: {data.name}, {data.source}")
     say(f"model: {config.model}, {record['parameters']:,} parameters")
     say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
@@ -143,6 +145,7 @@ class Saver:
         every: seconds from one save to the next.
         stop: says whether the run is to stop.
         say: is handed a line of news for people.
+        warn: is handed a line where a checkpoint cannot be written.
 
     Attributes:
         run_id: names the run; it stays when the run goes on.
@@ -158,8 +161,10 @@ class Saver:
         every: float,
         stop: Callable[[], bool],
         say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
-        self.run, self.path, self.every, self.stop, self.say = run, path, every, stop, say
+        self.run, self.path, self.every, self.stop = run, path, every, stop
+        self.say, self.warn = say, warn
         self.run_id, self.parts, self.wall, self.cpu = uuid.uuid4().hex, 1, 0.0, 0.0
         self.saved = self.begin = time.perf_counter()
         self.cpu_begin = time.process_time()
@@ -215,7 +220,7 @@ class Saver:
         try:
             write_checkpoint(path, self.run.config, content)
         except OSError as error:
-            self.say(f"the checkpoint cannot be written: {error}; the run goes on without")
+            self.warn(f"the checkpoint cannot be written: {error}; the run goes on without")
         self.saved = time.perf_counter()
 
 
