@@ -46,9 +46,17 @@ def test_random_filters_are_not_prepared_and_train() -> None:
 
 
 def test_the_default_start_passes_nothing_on() -> None:
-    first = variants.DefaultStart().features[1]
-    x = torch.randn(1, 24, 6, 6)
-    assert (first(x)[:, :24] - x).abs().max() > 0.1
+    for network in (variants.DefaultStart(), variants.Bare()):
+        x = torch.randn(1, 24, 6, 6)
+        assert (network.features[1](x)[:, :24] - x).abs().max() > 0.1
+
+
+def test_none_of_the_seven_takes_back_what_the_seven_take_back() -> None:
+    names = list(variants.VARIANTS)
+    seven = names[1 : names.index("none of the seven above")]
+    assert len(seven) == 7
+    together = {k: v for name in seven for k, v in variants.VARIANTS[name][0].items()}
+    assert variants.VARIANTS["none of the seven above"][0] == together
 
 
 def test_every_variant_takes_out_something_and_the_recipe_nothing() -> None:

@@ -61,16 +61,38 @@ class RandomFilters(models.FastNet):
         self.whiten.weight.requires_grad_(True)
 
 
+class Bare(RandomFilters):
+    """Both: the first layer random and trained, all convolutions from torch's default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _restart(self)
+
+
 class DefaultStart(models.FastNet):
     """The network whose convolutions start from torch's default instead of passing on."""
 
     def __init__(self) -> None:
         super().__init__()
-        for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
-                layer.reset_parameters()
+        _restart(self)
 
 
+def _restart(network: models.FastNet) -> None:
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()
+
+
+PLAIN = {
+    "whitening_epochs": 0,
+    "bias_scale": 1.0,
+    "label_smoothing": 0.0,
+    "flip": "random",
+    "lookahead": 0,
+    "average": 0.0,
+    "schedule": "cosine",
+}
+"""All settings of the recipe that a variant takes back, at once."""
 RECIPE = replace(TrainConfig(**PRESETS["fast"]), epochs=5, validation=5000)
 VARIANTS: dict[str, tuple[dict[str, Any], Callable[[], nn.Module]]] = {
     "the recipe": ({}, models.FastNet),
@@ -81,6 +103,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[], nn.Module]]] = {
     "flips at random": ({"flip": "random"}, models.FastNet),
     "no Lookahead": ({"lookahead": 0, "average": 0.0}, models.FastNet),
     "cosine schedule": ({"schedule": "cosine"}, models.FastNet),
+    "none of the seven above": (PLAIN, Bare),
     "torch's Nesterov form": ({"optimizer": "sgd-nesterov"}, models.FastNet),
     "heavy ball": ({"optimizer": "sgd"}, models.FastNet),
 }
