@@ -5,7 +5,7 @@ HTML := _build/html/index.html
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test soak lint execute serve lab clean
+.PHONY: help env book test soak lint execute pages serve lab clean
 
 help:
 	@echo "make book     build the book as HTML and print where its first page is"
@@ -14,6 +14,7 @@ help:
 	@echo "make serve    show the built book at http://127.0.0.1:$(PORT)"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make execute  run all notebooks and store their outputs (NOTEBOOKS=... for some)"
+	@echo "make pages    write the ledger and the appendix of results anew"
 	@echo "make lint     ruff and mypy alone"
 	@echo "make env      create or refresh .venv"
 	@echo "make clean    remove what was built; .venv, data and runs stay"
@@ -51,6 +52,10 @@ execute: env
 	  --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
 	@$(PYTHON_BIN) tools/export_picture.py
 	@$(PYTHON_BIN) tools/make_ledger.py
+
+pages: env
+	@$(PYTHON_BIN) tools/make_ledger.py
+	@$(PYTHON_BIN) tools/make_results.py
 
 serve: book
 	@echo "serve: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"

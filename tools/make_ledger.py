@@ -55,9 +55,8 @@ class Chapter(NamedTuple):
 
 
 def chapters() -> list[Chapter]:
-    """Return the chapters of Parts I and II, in their order."""
-    paths = [*(ROOT / "book").glob("ch0[1-9]_*.ipynb"), *(ROOT / "book").glob("ch10_*.ipynb")]
-    return [read(path) for path in sorted(paths)]
+    """Return the chapters in their order."""
+    return [read(path) for path in sorted((ROOT / "book").glob("ch[0-9][0-9]_*.ipynb"))]
 
 
 def read(path: Path) -> Chapter:
@@ -110,8 +109,8 @@ def page(chapters: list[Chapter]) -> str:
         "(ledger)=",
         "# Equation Ledger",
         "",
-        "What stands behind every numbered equation of chapters 1 to 10. A *definition* says what",
-        "a word or a symbol means, so there is nothing to check. Everything else has a cell that",
+        "What stands behind every numbered equation of the book. A *definition* says what a word",
+        "or a symbol means, so there is nothing to check. Everything else has a cell that",
         "runs with the tests and fails when the equation does not hold: *proved by SymPy* runs on",
         "symbols, mostly through the code of `ngs` itself; *certified by PEPit* computes the",
         "exact worst case by performance estimation; *measured* compares numbers with what the",

@@ -1,0 +1,39 @@
+"""The appendix of results is what the records say, and leaves none out."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("make_results", ROOT / "tools/make_results.py")
+appendix = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(appendix)
+
+
+def test_the_page_is_what_the_records_say():
+    stored = appendix.PAGE.read_text(encoding="utf-8")
+    assert stored == appendix.page(appendix.files()), "run 'make pages'"
+
+
+def test_every_file_of_records_is_on_the_page_with_its_commands_and_commits():
+    text = appendix.PAGE.read_text(encoding="utf-8")
+    for path in (ROOT / "results").glob("*.jsonl"):
+        assert f"`results/{path.name}`" in text
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            assert record["command"] in text
+            assert record["commit"][:7] in text
+
+
+def test_every_description_names_a_file_and_a_chapter():
+    chapters = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "book").glob("*.ipynb"))
+    for stem, study in appendix.STUDIES.items():
+        assert (ROOT / f"results/{stem}.jsonl").is_file(), stem
+        assert f"({study.read_in})=" in chapters, study.read_in
+
+
+def test_a_file_without_a_description_is_an_error():
+    with pytest.raises(KeyError, match=r"no description .* of mystery"):
+        appendix.page({"mystery": []})

@@ -1,0 +1,197 @@
+"""Write the appendix "Results and how they were measured" from the records in ``results/``.
+
+A file of records that has no description here is an error. The functions are used by
+tests/test_results_page.py too.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "book/results.md"
+
+Record = dict[str, Any]
+
+
+class Study(NamedTuple):
+    """What a file of records is: its title, where the book reads it, and what it holds."""
+
+    title: str
+    read_in: str
+    text: str
+
+
+STUDIES = {
+    "cifar10_data": Study(
+        "CIFAR-10 itself",
+        "ch-cifar10",
+        "Number of images of each class, mean and standard deviation by channel, after every file "
+        "matched its official md5.",
+    ),
+    "cifar10_convnet": Study(
+        "The ConvNet in full",
+        "ch-convnet",
+        "The article's network on all 50,000 training images: once as `ngs` trains it, once with "
+        "the article's own settings.",
+    ),
+    "cifar10_fast": Study(
+        "The fast network in full",
+        "ch-fast",
+        "The run to 94 %, and the published recipe beside it.",
+    ),
+    "fast_variants": Study(
+        "The fast recipe, part by part",
+        "ch-fast",
+        "The recipe, and the recipe with one part taken out, five epochs each, 5,000 training "
+        "images held out.",
+    ),
+    "fast_levers": Study(
+        "The fast recipe, lever by lever",
+        "ch-fast",
+        "Milliseconds of a training step with each of the things that make it shorter or longer, "
+        "alternating in one process.",
+    ),
+    "comparison": Study(
+        "Eight optimizers",
+        "ch-comparison",
+        "The same small network on reduced CIFAR-10 with every optimizer, learning rate and seed.",
+    ),
+    "tuning_momentum": Study(
+        "Learning rate and momentum",
+        "ch-tuning",
+        "A map of validation accuracy on reduced CIFAR-10; chosen and shown by the validation "
+        "images.",
+    ),
+    "tuning_batch": Study(
+        "Batch size",
+        "ch-tuning",
+        "Learning rate and batch size on reduced CIFAR-10, at equal epochs.",
+    ),
+    "tuning_epochs": Study(
+        "Number of epochs",
+        "ch-tuning",
+        "Learning rate and length of the run on reduced CIFAR-10.",
+    ),
+    "lr_range": Study(
+        "Range tests",
+        "ch-tuning",
+        "The loss while the learning rate grows, for six momentum coefficients.",
+    ),
+    "lr_span": Study(
+        "Starts a thousand times apart",
+        "ch-factor",
+        "The exact method with the acceleration factor, and torch's Nesterov form, from learning "
+        "rates over a factor of 1,000 on reduced CIFAR-10; the hypergradient, Prodigy and "
+        "Schedule-Free beside them.",
+    ),
+    "lr_span_plain": Study(
+        "The same without normalisation",
+        "ch-factor",
+        "As before, in a network without batch normalisation.",
+    ),
+    "lr_span_narrow": Study(
+        "The same on a network that nothing was chosen on",
+        "ch-factor",
+        "As before, on the ConvNet of a quarter of the width and images of 32 pixels.",
+    ),
+    "lr_span_offline": Study(
+        "Where it fails",
+        "ch-factor",
+        "As before, on the offline data set. Synthetic data, not CIFAR-10.",
+    ),
+    "factor_every": Study(
+        "The factor at every tenth step",
+        "ch-factor",
+        "Accuracy where the factor is asked for at every step, and at every tenth.",
+    ),
+    "onecycle_exactness": Study(
+        "What exactness is worth",
+        "ch-pytorch",
+        "The exact method, its rescaled velocities and torch's form under a one-cycle schedule.",
+    ),
+    "ngs_step_cost": Study(
+        "The cost of a step",
+        "ch-pytorch",
+        "Time of an optimizer step beside torch's fused SGD and a plain copy.",
+    ),
+}
+"""By the stem of the file in ``results/``, in the order of the appendix."""
+
+
+def files() -> dict[str, list[Record]]:
+    """Return the records of every file, by its stem."""
+    return {
+        path.stem: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in sorted((ROOT / "results").glob("*.jsonl"))
+    }
+
+
+def page(found: dict[str, list[Record]]) -> str:
+    """Return the appendix as a page of the book.
+
+    Raises:
+        KeyError: a file has no description.
+    """
+    lines = [
+        "(results)=",
+        "# Results and How They Were Measured",
+        "",
+        "Every number of the book that was not computed on its page was read from one of",
+        "these files in `results/`. A line of such a file is one run: the command, the",
+        "configuration, the commit, the device, the versions of what it ran on, the seed, the",
+        "date, and what came out. `ngs results results/*.jsonl` prints them as a table, `--json`",
+        "prints them whole. To repeat a run, check out its commit and give its command.",
+        "",
+        "Times were taken on shared machines, so compare those of one file with each other only.",
+        "",
+    ]
+    undescribed = sorted(found.keys() - STUDIES.keys())
+    if undescribed:
+        raise KeyError(f"no description in tools/make_results.py of {', '.join(undescribed)}")
+    for stem, study in STUDIES.items():
+        if stem not in found:
+            continue
+        records = found[stem]
+        commands = dict.fromkeys(record["command"] for record in records)
+        lines += [
+            f"## {study.title}",
+            "",
+            f"`results/{stem}.jsonl`, read in {{ref}}`{study.read_in}`. {study.text}",
+            "",
+            "| records | date | device | threads | precision | torch | commit |",
+            "|---|---|---|---|---|---|---|",
+            *_rows(records),
+            "",
+            "```bash",
+            *commands,
+            "```",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _rows(records: list[Record]) -> list[str]:
+    """Return a line of the table for all records that agree in what it shows."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for record in records:
+        key = (
+            str(record["device"]),
+            str(record["threads"]),
+            str(record.get("precision", "-")),
+            str(record["versions"].get("torch", "-")),
+            f"`{record['commit'][:7]}`",
+        )
+        groups.setdefault(key, []).append(record["date"][:10])
+    rows = []
+    for (device, threads, precision, version, commit), dates in groups.items():
+        first, last = min(dates), max(dates)
+        when = first if first == last else f"{first} to {last}"
+        rows.append(
+            f"| {len(dates)} | {when} | {device} | {threads} | {precision} | {version} | {commit} |"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(files()), encoding="utf-8")
