@@ -92,9 +92,11 @@ def test_batches_keep_the_order_when_nothing_shuffles(split: Split) -> None:
     assert found == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
 
 
-def test_the_last_batch_holds_what_is_left(split: Split) -> None:
-    sizes = [len(labels) for _, labels in batches(split, 4, NO_MEAN, NO_STD)]
-    assert sizes == [4, 4, 2]
+@pytest.mark.parametrize(
+    ("size", "expected"), [(4, [4, 3, 3]), (5, [5, 5]), (9, [5, 5]), (10, [10])]
+)
+def test_batches_differ_by_one_image_at_most(split: Split, size: int, expected: list[int]) -> None:
+    assert [len(labels) for _, labels in batches(split, size, NO_MEAN, NO_STD)] == expected
 
 
 @pytest.mark.parametrize("augment", [False, True])

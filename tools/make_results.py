@@ -29,6 +29,12 @@ STUDIES = {
         "Number of images of each class, mean and standard deviation by channel, after every file "
         "matched its official md5.",
     ),
+    "last_batch": Study(
+        "A last batch of 16 images",
+        "ch-cifar10",
+        "10,000 images in batches of 256, the last one of 16, and 9,984 images in batches of 256, on "
+        "reduced CIFAR-10. Made before `ngs` cut an epoch into batches of nearly equal size.",
+    ),
     "cifar10_convnet": Study(
         "The ConvNet in full",
         "ch-convnet",
