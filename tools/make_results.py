@@ -32,8 +32,8 @@ STUDIES = {
     "last_batch": Study(
         "A last batch of 16 images",
         "ch-cifar10",
-        "10,000 images in batches of 256, the last one of 16, and 9,984 images in batches of 256, on "
-        "reduced CIFAR-10. Made before `ngs` cut an epoch into batches of nearly equal size.",
+        "10,000 images in batches of 256, the last one of 16, and 9,984 images in batches of 256, "
+        "on reduced CIFAR-10. Made before `ngs` cut an epoch into batches of nearly equal size.",
     ),
     "cifar10_convnet": Study(
         "The ConvNet in full",
