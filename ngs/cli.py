@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -225,6 +226,12 @@ def _report(record: dict[str, Any], path: Path, download: bool) -> None:
 )
 @click.option("--lrs", default="0.01,0.03,0.1,0.3,1", help="Learning rates, with commas.")
 @click.option("--seeds", default="0,1,2,3,4", help="Seeds, with commas.")
+@click.option(
+    "--judge",
+    default="",
+    help="Other seeds, with commas: every optimizer runs again with them at its chosen rate, and "
+    "the differences are theirs.  [default: none]",
+)
 @options.settings("optimizer", "lr", "seed", model="small", epochs=6)
 @options.download
 @click.option(
@@ -242,6 +249,7 @@ def compare(
     optimizers: str,
     lrs: str,
     seeds: str,
+    judge: str,
     download: bool,
     out: Path,
     figure: Path | None,
@@ -255,16 +263,19 @@ def compare(
     With --validation 5000 learning rates are chosen by the accuracy on those images, without it by
     that on the training images, never by the test accuracy. Give every optimizer a range of rates
     with its best one inside. Below the table stands how the others differ from the first optimizer,
-    seed by seed.
+    seed by seed. Seeds that choose a rate also favour it; with --judge others have the last word.
     """
-    from ngs.train.compare import grid, recorded, report, run_all
+    from ngs.train.compare import grid, judges, recorded, report, run_all
     from ngs.train.config import TrainConfig
     from ngs.train.loop import Stopped
 
     names = [name.strip() for name in optimizers.split(",")]
-    configs = grid(
-        TrainConfig(**settings), names, _numbers("lrs", lrs, float), _numbers("seeds", seeds, int)
-    )
+    base, chosen = TrainConfig(**settings), _numbers("seeds", seeds, int)
+    configs = grid(base, names, _numbers("lrs", lrs, float), chosen)
+    judging = _numbers("judge", judge, int) if judge else []
+    for seed in judging:
+        if seed in chosen:
+            raise InputError(f"judge must name seeds that choose nothing, got {seed} in both lists")
     if figure is not None:
         if figure.suffix.lower() not in (".png", ".svg"):
             raise InputError(f"figure must end in .png or .svg, got {str(figure)!r}")
@@ -272,10 +283,19 @@ def compare(
 
         _check_writable(figure.parent, "figure")
     _check_writable(out.parent)
+    records, verdicts = [], []
     go_on = f"the same command goes on after what {out} has, in mid-run where it can"
     try:
         with _asked_to_stop() as stop:
-            run_all(configs, out, command=_command(), download=download, say=_say, stop=stop)
+            run = partial(
+                run_all, path=out, command=_command(), download=download, say=_say, stop=stop
+            )
+            run(configs)
+            records = recorded(configs, out) if out.is_file() else []
+            if judging and len(records) == len(configs):  # else another process is at the rest
+                final = judges(base, records, names, judging)
+                run(final)
+                verdicts = recorded(final, out)
     except Stopped:
         _stop(130, f"stopped; {go_on}")
     except KeyboardInterrupt:
@@ -283,8 +303,7 @@ def compare(
         _stop(130, f"interrupted; {go_on}")
     except OSError as error:
         _stop(1, f"a run is done, but its record cannot be kept: {error}")
-    records = recorded(configs, out) if out.is_file() else []
-    for line in report(records, names):
+    for line in report(records, names, verdicts):
         _say(line)
     if figure is not None and records:
         from ngs.train.curves import draw, save

@@ -1225,3 +1225,74 @@ def test_a_checkpoint_that_cannot_be_written_is_said_so_and_the_study_goes_on(
     run_all(configs, tmp_path / "c.jsonl", command="c", say=said.append, save_every=0.0)
     assert any("the checkpoint cannot be written" in line for line in said)
     assert len(recorded(configs, tmp_path / "c.jsonl")) == 1
+
+
+def made_up(optimizer: str, lr: float, seed: int, held: float, test: float) -> records.Record:
+    """Return what tuning and judging read of a record."""
+    config = dataclasses.replace(BASE, optimizer=optimizer, lr=lr, seed=seed, validation=20)
+    return {
+        "config": dataclasses.asdict(config),
+        "commit": "c",
+        "epochs": [{"epoch": 1, "validation": {"accuracy": held}, "train_accuracy": 0.0}],
+        "test": {"accuracy": test},
+    }
+
+
+def test_other_seeds_judge_the_rates_that_were_chosen() -> None:
+    choosing = [
+        made_up("sgd", lr, seed, held, held)
+        for lr, held in ((0.1, 0.5), (0.3, 0.6), (1.0, 0.4))
+        for seed in (0, 1)
+    ] + [
+        made_up("ngs", lr, s, h, h)
+        for lr, h in ((0.1, 0.7), (0.3, 0.8), (1.0, 0.1))
+        for s in (0, 1)
+    ]
+    runs = compare.judges(BASE, choosing, ["sgd", "ngs"], [7, 8])
+    assert [(c.optimizer, c.lr, c.seed) for c in runs] == [
+        ("sgd", 0.3, 7), ("sgd", 0.3, 8), ("ngs", 0.3, 7), ("ngs", 0.3, 8),
+    ]  # fmt: skip
+    judging = [made_up(c.optimizer, c.lr, c.seed, 0.5, 0.55 + 0.01 * (c.seed == 8)) for c in runs]
+    lines = compare.report(choosing, ["sgd", "ngs"], judging)
+    assert any("judged by seeds that chose nothing: 7, 8" in line for line in lines)
+    assert lines[-1].split() == [
+        "ngs",
+        "0.3",
+        "2",
+        "seeds",
+        "+0.00",
+        "±",
+        "0.00",
+        "no",
+        "difference",
+        "shown",
+    ]
+    alone = compare.report(choosing, ["sgd", "ngs"])
+    assert alone[-1].split()[4] == "+20.00"  # what the seeds that chose would have said
+
+
+def test_the_command_lets_other_seeds_judge_and_goes_on(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "c.jsonl"
+    typed = [
+        *("compare", "--optimizers", "sgd,ngs", "--lrs", "0.05,0.1", "--seeds", "0"),
+        *("--judge", "5,6", "--side", "8", "--epochs", "1", "--batch-size", "40"),
+        *("--train-images", "80", "--precision", "float32", "--out", str(out)),
+    ]
+    code, printed, err = call(*typed)
+    assert (code, err) == (0, "")
+    kept = [r["config"] for r in read_records(out)]
+    assert [(c["optimizer"], c["seed"]) for c in kept[4:]] == [
+        ("sgd", 5), ("sgd", 6), ("ngs", 5), ("ngs", 6),
+    ]  # fmt: skip
+    assert "judged by seeds that chose nothing: 5, 6" in printed
+    again = call(*typed)
+    assert len(read_records(out)) == 8
+    assert again[1].splitlines()[-4:] == printed.splitlines()[-4:]
+
+
+def test_a_seed_that_chooses_may_not_judge(call: Call, tmp_path: Path) -> None:
+    out = str(tmp_path / "c.jsonl")
+    code, _, err = call("compare", "--seeds", "0,1", "--judge", "1,2", "--out", out)
+    assert (code, is_one_line(err)) == (2, True)
+    assert "judge must name seeds that choose nothing, got 1 in both lists" in err
+    assert not (tmp_path / "c.jsonl").exists()

@@ -339,7 +339,45 @@ def tuned(records: Iterable[Record], optimizers: Iterable[str]) -> list[Tuned]:
     return found
 
 
-def report(records: Iterable[Record], optimizers: Sequence[str]) -> list[str]:
+def judges(
+    base: TrainConfig, records: Iterable[Record], optimizers: Sequence[str], seeds: Sequence[int]
+) -> list[TrainConfig]:
+    """Return the runs that judge: every optimizer at its chosen learning rate, with other seeds.
+
+    The seeds that chose a rate favour it: of many rates that are equally good, the luckiest is
+    chosen. Seeds that had no part in the choice do not.
+
+    Args:
+        base: settings of all runs.
+        records: of the runs that choose.
+        optimizers: their optimizers.
+        seeds: that judge; none should be among those that choose.
+
+    Raises:
+        InputError: a seed is given twice.
+    """
+    best = tuned(records, optimizers)
+    return [config for one in best for config in grid(base, [one.optimizer], [one.lr], seeds)]
+
+
+def judged(best: Iterable[Tuned], records: Iterable[Record]) -> list[Tuned]:
+    """Return the same choices with the runs that judge them in place of those that chose."""
+    records = list(records)
+    found = []
+    for one in best:
+        runs = {
+            record["config"]["seed"]: record
+            for record in records
+            if (record["config"]["optimizer"], record["config"]["lr"]) == (one.optimizer, one.lr)
+        }
+        if runs:
+            found.append(replace(one, runs=runs))
+    return found
+
+
+def report(
+    records: Iterable[Record], optimizers: Sequence[str], judging: Iterable[Record] = ()
+) -> list[str]:
     """Return what a study found, as lines of text.
 
     First the tuning budget and what stands against a comparison, then the table, then the paired
@@ -348,17 +386,24 @@ def report(records: Iterable[Record], optimizers: Sequence[str]) -> list[str]:
     Args:
         records: of the runs.
         optimizers: their optimizers in the order in which they were named.
+        judging: records of the runs that judge, if there are any: the differences are theirs.
     """
-    records = list(records)
+    records, judging = list(records), list(judging)
     if not records:
         return []
     best = tuned(records, optimizers)
-    return [
+    lines = [
         *_budget(records, best),
-        *_warnings(records, best),
+        *_warnings([*records, *judging], best),
         *table(summarize(records)),
-        *differences(best, optimizers, chosen_by(records)),
     ]
+    if judging:
+        seeds = sorted({record["config"]["seed"] for record in judging})
+        said = ", ".join(map(str, seeds))
+        lines.append(f"each at its chosen rate, judged by seeds that chose nothing: {said}")
+        lines += table(summarize(judging))
+        best = judged(best, judging)
+    return [*lines, *differences(best, optimizers, chosen_by(records))]
 
 
 def _budget(records: Sequence[Record], best: Sequence[Tuned]) -> list[str]:
