@@ -54,7 +54,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "lookahead": (0, "Steps after which the weights return to that mean; 0: never."),
     "bias-scale": (1.0, "Learning rate of normalisation biases, times lr."),
     "whitening-epochs": (0, "Epochs in which fast's first bias trains; 0 for all."),
-    "low-epochs": (0, "Epochs at the beginning on images scaled down."),
+    "low-share": (0.0, "Share of the epochs, the first ones, on images scaled down."),
     "low-side": (0, "Their side in pixels."),
     "views": ("none", "Test-time views: none, mirror or mirror-shift."),
     "target": (0.0, "Stop at this validation accuracy, 0.9 say; 0: never."),
@@ -115,6 +115,6 @@ preset = click.option(
     expose_value=False,
     callback=_preset,
     help="A whole recipe, of which other options change parts: fast (the network fast on CIFAR-10, "
-    "94 % in ten epochs).  [default: none]",
+    "94 % in twelve epochs).  [default: none]",
 )
 dataset = click.option("--dataset", default=SETTINGS["dataset"][0], help=SETTINGS["dataset"][1])

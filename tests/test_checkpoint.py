@@ -71,7 +71,7 @@ SETTINGS = {
     "rescaled": {"optimizer": "ngs-factor-rescaled", "batch_norm": False},
     "sgd": {"optimizer": "sgd-nesterov", "schedule": "onecycle", "augment": False},
     "average": {"average": 0.8, "flip": "alternating", "cutout": 8, "accumulate": 2},
-    "lookahead": {"average": 0.9, "lookahead": 4, "low_epochs": 2, "low_side": 4},
+    "lookahead": {"average": 0.9, "lookahead": 4, "low_share": 0.7, "low_side": 4},
     "hypergradient": {"optimizer": "hypergradient", "lr": 0.001},
 }
 

@@ -51,12 +51,12 @@ def test_the_default_start_passes_nothing_on() -> None:
         assert (network.features[1](x)[:, :24] - x).abs().max() > 0.1
 
 
-def test_none_of_the_seven_takes_back_what_the_seven_take_back() -> None:
+def test_none_of_the_eight_takes_back_what_the_eight_take_back() -> None:
     names = list(variants.VARIANTS)
-    seven = names[1 : names.index("none of the seven above")]
-    assert len(seven) == 7
-    together = {k: v for name in seven for k, v in variants.VARIANTS[name][0].items()}
-    assert variants.VARIANTS["none of the seven above"][0] == together
+    eight = names[1 : names.index("none of the eight")]
+    assert len(eight) == 8
+    together = {k: v for name in eight for k, v in variants.VARIANTS[name][0].items()}
+    assert variants.VARIANTS["none of the eight"][0] == together
 
 
 def test_every_variant_takes_out_something_and_the_recipe_nothing() -> None:
@@ -75,7 +75,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     found = data._dataset("cifar10", offline.CLASSES, *parts, source="a few")
     monkeypatch.setattr(variants, "load", lambda name: found)
     monkeypatch.setattr("ngs.train.loop.load", lambda name, download=True: found)
-    short = {"epochs": 1, "batch_size": 20, "precision": "float32", "device": "cpu"}
+    short = {
+        "epochs": 1,
+        "low_share": 0.0,
+        "low_side": 0,
+        "batch_size": 20,
+        "precision": "float32",
+        "device": "cpu",
+    }
     shorter = variants.replace(variants.RECIPE, **short, validation=20, views="none")
     monkeypatch.setattr(variants, "RECIPE", shorter)
     preset = {**variants.PRESETS["fast"], **short, "views": "none"}
@@ -107,6 +114,7 @@ def test_the_published_recipe_has_torchs_optimizer_and_plain_layers(
     plain = variants.PlainLayers
     monkeypatch.setattr(variants, "PlainLayers", lambda: built.append(plain()) or built[-1])
     out = tmp_path / "published.jsonl"
+    monkeypatch.setitem(variants.PRESETS["fast"], "train_images", 20)
     done = CliRunner().invoke(variants.main, ["published", "--out", str(out)])
     assert done.exit_code == 0, done.output
     record = json.loads(out.read_text())

@@ -370,7 +370,7 @@ def test_the_first_epochs_may_see_small_images(monkeypatch: pytest.MonkeyPatch) 
         return scores(self, images)
 
     monkeypatch.setattr(loop.Run, "scores", spy)
-    loop.train(config(model="small", epochs=3, low_epochs=2, low_side=20, validation=20))
+    loop.train(config(model="small", epochs=3, low_share=0.7, low_side=20, validation=20))
     assert [side for side, training in sides if training] == [20] * 8 + [32] * 4
     assert {side for side, training in sides if not training} == {32}
 
@@ -1218,11 +1218,11 @@ def test_test_time_views_are_reported_beside_the_plain_accuracy(small: data.Data
         ({"lookahead": 5}, "lookahead .* give its decay, --average 0.95 say, with lookahead 5"),
         ({"lookahead": -1, "average": 0.9}, "lookahead must be 0 or more, got -1"),
         ({"whitening_epochs": 3}, "whitening-epochs is for model fast, .* got 3 with tiny"),
-        ({"low_epochs": 1}, "low-epochs and low-side belong together: .* got 1 and 0"),
-        ({"low_side": 24}, "low-epochs and low-side belong together: .* got 0 and 24"),
-        ({"low_epochs": 1, "low_side": 32}, r"low-side must lie in 4 \.\. 31 for model tiny"),
-        ({"low_epochs": 1, "low_side": 3}, r"low-side must lie in 4 \.\. 31 .* got 3"),
-        ({"low_epochs": 9, "low_side": 16}, "low-epochs must be at most the [0-9]+ epochs, got 9"),
+        ({"low_share": 0.5}, "low-share and low-side belong together: .* got 0.5 and 0"),
+        ({"low_side": 24}, "low-share and low-side belong together: .* got 0 and 24"),
+        ({"low_share": 0.5, "low_side": 32}, r"low-side must lie in 4 \.\. 31 for model tiny"),
+        ({"low_share": 0.5, "low_side": 3}, r"low-side must lie in 4 \.\. 31 .* got 3"),
+        ({"low_share": 1.5, "low_side": 16}, r"low-share must lie in \[0, 1\], got 1.5"),
     ],
 )
 def test_settings_of_the_fast_recipe_that_cannot_be_are_refused(

@@ -187,7 +187,7 @@ class Run:
             mirrored=alternate(self.first_mirrored, number) if alternating else None,
             start=start,
         )
-        if number > self.config.low_epochs:
+        if number > int(self.config.low_share * self.config.epochs):
             return source
         return ((scaled_down(x, self.config.low_side), labels) for x, labels in source)
 
