@@ -118,7 +118,9 @@ def test_the_published_recipe_has_torchs_optimizer_and_plain_layers(
     done = CliRunner().invoke(variants.main, ["published", "--out", str(out)])
     assert done.exit_code == 0, done.output
     record = json.loads(out.read_text())
-    assert (record["variant"], record["config"]["optimizer"]) == ("published", "sgd-nesterov")
+    config = record["config"]
+    assert (record["variant"], config["optimizer"]) == ("published", "sgd-nesterov")
+    assert (config["epochs"], config["low_share"], config["low_side"]) == (10, 0.0, 0)
     assert [type(network) for network in built] == [plain]
 
 

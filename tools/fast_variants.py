@@ -142,6 +142,7 @@ def published(seed: int, out: Path) -> None:
     config = replace(
         TrainConfig(**PRESETS["fast"]),
         optimizer="sgd-nesterov",
+        epochs=10,
         low_share=0.0,
         low_side=0,
         seed=seed,
