@@ -176,9 +176,12 @@ def train(
             _stop(130, f"stopped; the same command goes on from {checkpoint}")
         weights = _keep(network, record, out / "records.jsonl")
         checkpoint.unlink(missing_ok=True)
+    views = ""
+    if "views_accuracy" in record["test"]:
+        views = f" ({record['test']['views_accuracy']:.2%} with views)"
     _say(
-        f"test accuracy {record['test']['accuracy']:.2%} on {record['images']['test']:,} images "
-        f"of {config.dataset}, {record['wall_seconds']:.0f} s"
+        f"test accuracy {record['test']['accuracy']:.2%}{views} on {record['images']['test']:,} "
+        f"images of {config.dataset}, {record['wall_seconds']:.0f} s"
     )
     _say(f"record: {out / 'records.jsonl'}   weights: {weights}")
     if report:
@@ -265,7 +268,7 @@ def compare(
     with its best one inside. Below the table stands how the others differ from the first optimizer,
     seed by seed. Seeds that choose a rate also favour it; with --judge others have the last word.
     """
-    from ngs.train.compare import grid, judges, recorded, report, run_all
+    from ngs.train.compare import grid, judges, recorded, report, run_all, summarize, table
     from ngs.train.config import TrainConfig
     from ngs.train.loop import Stopped
 
@@ -273,6 +276,10 @@ def compare(
     base, chosen = TrainConfig(**settings), _numbers("seeds", seeds, int)
     configs = grid(base, names, _numbers("lrs", lrs, float), chosen)
     judging = _numbers("judge", judge, int) if judge else []
+    try:
+        grid(base, names[:1], [base.lr], judging or [0])
+    except InputError as error:
+        raise InputError(f"judge: {error}") from error
     for seed in judging:
         if seed in chosen:
             raise InputError(f"judge must name seeds that choose nothing, got {seed} in both lists")
@@ -283,7 +290,7 @@ def compare(
 
         _check_writable(figure.parent, "figure")
     _check_writable(out.parent)
-    records, verdicts = [], []
+    records, verdicts, waiting = [], [], 0
     go_on = f"the same command goes on after what {out} has, in mid-run where it can"
     try:
         with _asked_to_stop() as stop:
@@ -292,10 +299,11 @@ def compare(
             )
             run(configs)
             records = recorded(configs, out) if out.is_file() else []
-            if judging and len(records) == len(configs):  # else another process is at the rest
-                final = judges(base, records, names, judging)
+            final = judges(base, records, names, judging) if judging else []
+            if len(records) == len(configs):  # else another process is at the rest
                 run(final)
                 verdicts = recorded(final, out)
+            waiting = len(configs) + len(names) * len(judging) - len(records) - len(verdicts)
     except Stopped:
         _stop(130, f"stopped; {go_on}")
     except KeyboardInterrupt:
@@ -303,8 +311,13 @@ def compare(
         _stop(130, f"interrupted; {go_on}")
     except OSError as error:
         _stop(1, f"a run is done, but its record cannot be kept: {error}")
-    for line in report(records, names, verdicts):
-        _say(line)
+    if judging and waiting:
+        for line in table(summarize([*records, *verdicts])):
+            _say(line)
+        _say(f"not judged yet: {waiting} runs are left; give the command again")
+    else:
+        for line in report(records, names, verdicts):
+            _say(line)
     if figure is not None and records:
         from ngs.train.curves import draw, save
 
@@ -376,10 +389,15 @@ def range_command(
     _say(f"{'lr':>10}  smoothed training loss")
     for row in rows:
         _say(f"{record['lr'][row]:>10.3g}  {record['smoothed'][row]:.3f}")
-    _say(
-        f"the loss begins to fall at lr {record['begins']:g} and is lowest at "
-        f"{record['lowest']:g}: tune between the two, nearer to the second"
-    )
+    if record["lowest"] <= record["lr"][0]:
+        _say("the loss never falls: give a smaller --low")
+    elif record["smoothed"][-1] <= min(record["smoothed"]):
+        _say("the loss still falls at the last rate: give a larger --high")
+    else:
+        _say(
+            f"the loss begins to fall at lr {record['begins']:g} and is lowest at "
+            f"{record['lowest']:g}: tune between the two, nearer to the second"
+        )
     if out is not None:
         _append(out, record)
 

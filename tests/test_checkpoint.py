@@ -72,6 +72,15 @@ SETTINGS = {
     "sgd": {"optimizer": "sgd-nesterov", "schedule": "onecycle", "augment": False},
     "average": {"average": 0.8, "flip": "alternating", "cutout": 8, "accumulate": 2},
     "lookahead": {"average": 0.9, "lookahead": 4, "low_share": 0.7, "low_side": 4},
+    "fast": {
+        "model": "fast",
+        "side": 16,
+        "whitening_epochs": 1,
+        "bias_scale": 4.0,
+        "average": 0.9,
+        "lookahead": 2,
+        "flip": "alternating",
+    },
     "hypergradient": {"optimizer": "hypergradient", "lr": 0.001},
 }
 
@@ -234,8 +243,8 @@ def test_a_checkpoint_made_with_other_data_is_refused(stopped: Path, offline: Da
 def test_a_checkpoint_of_another_layout_is_refused(
     stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "VERSION", 2)
-    with pytest.raises(InputError, match="version 1 of the layout, this ngs reads 2"):
+    monkeypatch.setattr(checkpoint, "VERSION", 3)
+    with pytest.raises(InputError, match="version 2 of the layout, this ngs reads 3"):
         read_checkpoint(stopped, QUICK)
 
 
@@ -402,6 +411,31 @@ def test_runs_of_other_settings_in_one_folder_do_not_meet(tmp_path: Path) -> Non
     }
     assert len(paths) == 4
     with alone(paths.pop()), alone(paths.pop()):
+        pass
+
+
+def test_a_run_does_not_go_on_in_another_precision(
+    tmp_path: Path, offline: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.ckpt"
+    automatic = replace(QUICK, precision="auto")
+    monkeypatch.setattr(loop, "bfloat16_units", lambda: ["BF16"])
+    with pytest.raises(loop.Stopped):
+        loop.train(automatic, data=offline, checkpoint=path, stop=lambda: True)
+    kept = path.read_bytes()
+    monkeypatch.setattr(loop, "bfloat16_units", list)
+    with pytest.raises(InputError) as caught:
+        loop.train(automatic, data=offline, checkpoint=path)
+    assert "was made in bfloat16, and this machine would go on in float32" in str(caught.value)
+    assert path.read_bytes() == kept
+
+
+def test_a_user_without_a_name_can_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> NoReturn:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    with alone(tmp_path / "a.ckpt"):
         pass
 
 

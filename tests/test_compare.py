@@ -1290,6 +1290,39 @@ def test_the_command_lets_other_seeds_judge_and_goes_on(call: Call, tmp_path: Pa
     assert again[1].splitlines()[-4:] == printed.splitlines()[-4:]
 
 
+@pytest.mark.parametrize(
+    ("judge", "line"),
+    [("5,5", "judge: seeds must all be different"), ("-1", "judge: seed must lie")],
+)
+def test_judges_that_cannot_be_are_refused_before_anything_is_run(
+    judge: str, line: str, call: Call, tmp_path: Path
+) -> None:
+    out = tmp_path / "c.jsonl"
+    code, _, err = call("compare", "--judge", judge, "--out", str(out))
+    assert (code, is_one_line(err)) == (2, True)
+    assert line in err
+    assert not out.exists()
+
+
+def test_where_another_process_has_a_run_nothing_is_judged(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "c.jsonl"
+    typed = [
+        *("compare", "--optimizers", "sgd,ngs", "--lrs", "0.05", "--seeds", "0", "--judge", "5"),
+        *("--side", "8", "--epochs", "1", "--batch-size", "40", "--train-images", "80"),
+        *("--precision", "float32", "--out", str(out)),
+    ]
+    base = TrainConfig(
+        model="small", side=8, epochs=1, batch_size=40, train_images=80, precision="float32"
+    )
+    (taken,) = grid(base, ["ngs"], [0.05], [0])
+    with alone(checkpoint_path(unfinished(out), taken)):
+        code, printed, _ = call(*typed)
+    assert code == 0
+    assert "not judged yet: 3 runs are left" in printed
+    assert "better" not in printed
+    assert "worse" not in printed
+
+
 def test_a_seed_that_chooses_may_not_judge(call: Call, tmp_path: Path) -> None:
     out = str(tmp_path / "c.jsonl")
     code, _, err = call("compare", "--seeds", "0,1", "--judge", "1,2", "--out", out)

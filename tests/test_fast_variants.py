@@ -144,3 +144,19 @@ def test_the_levers_are_timed_and_recorded(tmp_path: Path, monkeypatch: pytest.M
     assert [row["name"] for row in record["rows"]] == list(quick)
     assert record["rows"][0]["ratio"] == 1.0
     assert all(row["median_ms"] > 0.0 for row in record["rows"])
+
+
+def test_a_variant_that_diverges_is_recorded_and_the_study_goes_on(
+    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(config: Any, **more: Any) -> Any:
+        raise variants.DivergenceError("the loss became nan")
+
+    monkeypatch.setattr(variants, "train", lost)
+    out = tmp_path / "variants.jsonl"
+    for _ in range(2):
+        done = CliRunner().invoke(variants.main, ["accuracy", "--seeds", "0", "--out", str(out)])
+        assert done.exit_code == 0, done.output
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [r["variant"] for r in records] == list(variants.VARIANTS)
+    assert all(r["failed"] == "the loss became nan" for r in records)

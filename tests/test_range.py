@@ -117,6 +117,15 @@ def test_an_optimizer_that_learns_its_rate_is_refused(optimizer: str, few: data.
         range_test.range_test(config(optimizer=optimizer), data=few)
 
 
+def test_what_belongs_to_a_whole_run_does_not_matter(few: data.Dataset) -> None:
+    plain = range_test.range_test(config(side=16), 1e-4, 1e-2, steps=60, data=few)
+    whole = {"average": 0.9, "lookahead": 2, "low_share": 0.5, "low_side": 8, "epochs": 1}
+    found = range_test.range_test(
+        config(side=16, schedule="onecycle", **whole), 1e-4, 1e-2, steps=60, data=few
+    )
+    assert found["loss"] == plain["loss"]
+
+
 def test_a_loss_that_is_lost_at_once_is_said_so(few: data.Dataset) -> None:
     with pytest.raises(InputError, match="give a smaller low, it was 1e\\+30"):
         range_test.range_test(config(batch_norm=False), 1e30, 1e38, data=few)

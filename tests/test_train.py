@@ -361,6 +361,14 @@ def test_with_lookahead_the_weights_go_back_to_their_mean_every_few_steps(
     assert math.isfinite(losses(record)[-1])
 
 
+def test_before_the_first_look_back_the_network_itself_is_measured() -> None:
+    few = {"average": 0.9, "lookahead": 100, "validation": 20, "lr": 0.3}
+    with_mean, without = loop.train(config(**few))[1], loop.train(config(validation=20, lr=0.3))[1]
+    first, expected = (record["epochs"][0]["validation"] for record in (with_mean, without))
+    assert first["accuracy"] == pytest.approx(expected["accuracy"], abs=0.15)
+    assert first["loss"] != pytest.approx(math.log(10), abs=1e-3)
+
+
 def test_the_first_epochs_may_see_small_images(monkeypatch: pytest.MonkeyPatch) -> None:
     sides: list[tuple[int, bool]] = []
     scores = loop.Run.scores
@@ -828,7 +836,8 @@ def test_a_device_that_is_not_there_is_refused_and_auto_takes_the_cpu(
         ("auto", "cpu", ["AMX"], torch.bfloat16),
         ("auto", "cpu", ["BF16"], torch.bfloat16),
         ("auto", "cpu", [], torch.float32),
-        ("auto", "cuda", [], torch.bfloat16),
+        ("auto", "cuda", ["Ampere"], torch.bfloat16),
+        ("auto", "cuda", [], torch.float32),
         ("auto", "mps", ["AMX"], torch.float32),
         ("float32", "cuda", ["AMX"], torch.float32),
         ("bfloat16", "cpu", [], torch.bfloat16),
@@ -838,6 +847,7 @@ def test_auto_precision_is_what_is_fast_on_the_device(
     name: str, device: str, units: list[str], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "bfloat16_units", lambda: units)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **how: "Ampere" in units)
     assert loop.pick_dtype(name, torch.device(device)) is expected
 
 
@@ -1166,8 +1176,9 @@ def test_the_whitening_bias_stays_after_its_epochs_and_the_rest_goes_on(
 
     monkeypatch.setattr(loop.Run, "optimize", spy)
     fast = config(model="fast", epochs=4, batch_size=60, whitening_epochs=2, weight_decay=0.1)
-    loop.train(fast)
+    network, _ = loop.train(fast)
     biases, others = zip(*seen, strict=True)
+    assert torch.equal(network.whiten.bias, biases[-1])  # also at the iterate
     half = len(seen) // 2
     assert not any(torch.equal(a, b) for a, b in itertools.pairwise(biases[:half]))
     assert all(torch.equal(biases[half - 1], later) for later in biases[half:])
@@ -1222,6 +1233,10 @@ def test_test_time_views_are_reported_beside_the_plain_accuracy(small: data.Data
         ({"low_side": 24}, "low-share and low-side belong together: .* got 0 and 24"),
         ({"low_share": 0.5, "low_side": 32}, r"low-side must lie in 4 \.\. 31 for model tiny"),
         ({"low_share": 0.5, "low_side": 3}, r"low-side must lie in 4 \.\. 31 .* got 3"),
+        (
+            {"model": "convnet", "low_share": 0.5, "low_side": 24},
+            "takes images of 32 pixels or more",
+        ),
         ({"low_share": 1.5, "low_side": 16}, r"low-share must lie in \[0, 1\], got 1.5"),
     ],
 )

@@ -28,9 +28,10 @@ from ngs.optim.torch import NGS
 from ngs.train import models
 from ngs.train.config import PRESETS, TrainConfig
 from ngs.train.data import load
-from ngs.train.loop import train
+from ngs.train.loop import pick_device, train
 from ngs.train.memory import keep_freed_memory
 from ngs.train.records import append_record, provenance, read_records
+from ngs.train.run import DivergenceError
 
 
 class PlainLayers(models.FastNet):
@@ -240,7 +241,12 @@ def _run(
 ) -> None:
     models.MODELS["fast"] = lambda batch_norm: network()
     click.echo(f"{variant}, seed {config.seed}")
-    _, record = train(config, say=click.echo, **more)
+    try:
+        _, record = train(config, say=click.echo, **more)
+    except DivergenceError as error:
+        record = {"kind": "train", "config": asdict(config), "failed": str(error)}
+        record |= provenance(pick_device(config.device))
+        click.echo(str(error))
     command = shlex.join(["python", "tools/fast_variants.py", *sys.argv[1:]])
     append_record(out, {"command": command, "variant": variant, **record})
 

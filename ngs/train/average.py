@@ -26,7 +26,8 @@ class WeightAverage:
     :math:`a \leftarrow d_t a + (1 - d_t) y` and then :math:`y \leftarrow a`, where
     :math:`d_t = d^k (t/T)^3`: next to nothing at the beginning, k steps of the mean at the end. For
     NGS, y is the look-ahead point; the iterate moves with it, and the velocity stays. The averages
-    of batch normalisation are treated as weights.
+    of batch normalisation are treated as weights. What is evaluated and kept is then the mean of
+    look-ahead points, at the last look-back.
 
     Zhang et al. (2019), with a decay that grows as in hlb-CIFAR10 and in Jordan (2024).
 
@@ -52,7 +53,7 @@ class WeightAverage:
             with evaluation_point(optimizer):
                 self.mean.update_parameters(self.model)
         elif step % self.every == 0 or step == self.total:
-            self.now = self.decay**self.every * (step / self.total) ** 3
+            self.now = self.decay**self.every * min(step / self.total, 1.0) ** 3
             self.mean.update_parameters(self.model)
             self.keep()
 
@@ -62,7 +63,13 @@ class WeightAverage:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the mean in the network inside the block, and what was there again after it."""
+        """Hold the mean in the network inside the block, and what was there again after it.
+
+        Before anything is in the mean, the network stays as it is.
+        """
+        if not self.mean.n_averaged:
+            yield
+            return
         kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.keep()
         try:

@@ -25,7 +25,7 @@ from ngs.train.data import Dataset
 
 Content = dict[str, Any]
 
-VERSION = 1
+VERSION = 2
 """Of the layout of a checkpoint; one of another version is refused."""
 
 
@@ -125,14 +125,18 @@ def fingerprint(data: Dataset) -> str:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other processes of this user that ask the same of ``path`` out while inside the block.
+    """Keep others out while inside the block: processes of this user on this machine.
+
+    They are those that ask the same of the same ``path`` and have the same folder for temporary
+    files.
 
     Raises:
         InputError: another process is inside.
     """
     # In the folder for temporary files: what a killed run leaves there is nobody's litter.
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"ngs-{getpass.getuser()}-{name}.lock")
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    lock = FileLock(Path(tempfile.gettempdir()) / f"ngs-{user}-{name}.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout as error:

@@ -96,9 +96,10 @@ class TrainConfig:
             of the whole batch (batch normalisation sees the parts).
         max_norm: longest gradient; a longer one is scaled down to it. 0 for no clipping.
         average: decay per step of the running mean of the weights that is evaluated and kept, in
-            [0, 1); 0 for none. The iterate is averaged, not the look-ahead point.
+            [0, 1); 0 for none. Without ``lookahead`` it is a mean of iterates.
         lookahead: 0, or the number of steps after which the weights go back to their running mean,
-            each time; needs ``average``. See :class:`ngs.train.average.WeightAverage`.
+            each time; needs ``average``, and the mean is then one of look-ahead points. See
+            :class:`ngs.train.average.WeightAverage`.
         bias_scale: what the learning rate of batch normalisation's biases is multiplied by, and
             their weight decay divided by; 1 for one group of parameters.
         whitening_epochs: epochs after which the bias of the whitening layer of model ``fast`` stays
@@ -244,6 +245,11 @@ class TrainConfig:
                 f"{self.low_share:g} and {self.low_side}"
             )
         least = LEAST_SIDE.get(self.model, LOWEST_SIDE)
+        if self.low_side and least >= self.side:
+            raise InputError(
+                f"model {self.model} takes images of {least} pixels or more, and side is "
+                f"{self.side}: leave low-side at 0, got {self.low_side}"
+            )
         if self.low_side and not least <= self.low_side < self.side:
             raise InputError(
                 f"low-side must lie in {least} .. {self.side - 1} for model {self.model} and side "

@@ -88,11 +88,7 @@ def train(
     with clock.part("load"):
         data = data or load(config.dataset, download=download)
         data = data.hold_out(config.validation).reduced(config.train_images, config.side)
-    if config.batch_size > len(data.train):
-        raise InputError(
-            f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
-            f"got {config.batch_size}"
-        )
+    check_batch(config, data)
     model = initial_network(config, data, device)
     record: Record = {
         "kind": "train",
@@ -134,6 +130,19 @@ def train(
         "wall_seconds": round(saver.wall + wall, 2),
         "cpu_seconds": round(saver.cpu + cpu, 2),
     }
+
+
+def check_batch(config: TrainConfig, data: Dataset) -> None:
+    """Check the batch size against the training images that are left.
+
+    Raises:
+        InputError: it is larger.
+    """
+    if config.batch_size > len(data.train):
+        raise InputError(
+            f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
+            f"got {config.batch_size}"
+        )
 
 
 class Saver:
@@ -188,6 +197,12 @@ class Saver:
                 f"checkpoint {self.path} was made with other data: delete it to start anew, or "
                 "give another --out"
             )
+        precision = str(self.run.dtype).removeprefix("torch.")
+        if content["precision"] != precision:
+            raise InputError(
+                f"checkpoint {self.path} was made in {content['precision']}, and this machine "
+                f"would go on in {precision}: go on where it was made, or delete it to start anew"
+            )
         self.run.load_state(content["state"])
         self.run_id, self.parts = content["run"], content["parts"] + 1
         self.wall, self.cpu = content["wall"], content["cpu"]
@@ -211,6 +226,7 @@ class Saver:
         """Write the checkpoint; where that fails, say so and let the run go on."""
         content = {
             "data": self.data,
+            "precision": str(self.run.dtype).removeprefix("torch."),
             "run": self.run_id,
             "parts": self.parts,
             "wall": self.wall + time.perf_counter() - self.begin,
@@ -250,10 +266,16 @@ def pick_device(name: str) -> torch.device:
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the arithmetic of the network that ``name`` stands for on ``device``."""
     if name == "auto":
-        fast = device.type == "cuda" or (device.type == "cpu" and bool(bfloat16_units()))
-        name = "bfloat16" if fast else "float32"
+        name = "bfloat16" if _fast_in_bfloat16(device) else "float32"
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return names[name]
+
+
+def _fast_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a device computes in bfloat16 by itself, and not by imitation."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(bfloat16_units())
 
 
 def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:

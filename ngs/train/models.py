@@ -211,7 +211,7 @@ class FastNet(nn.Module):
     def freeze(self) -> None:
         """Leave the whitening layer's bias as it is from now on; nothing then trains before conv 1.
 
-        The backward pass stops there, which saves a sixteenth of a step.
+        The backward pass stops there, which saves a thirteenth of a step.
         """
         self.whiten.bias.requires_grad_(False)  # type: ignore[union-attr]
         self.whiten.bias.grad = None  # type: ignore[union-attr]

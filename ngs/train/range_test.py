@@ -5,7 +5,7 @@ It rests on the run and the records beside it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from tqdm import tqdm
 
@@ -13,7 +13,7 @@ from ngs.errors import InputError
 from ngs.train import models
 from ngs.train.config import LEARNERS, TrainConfig
 from ngs.train.data import Dataset, load
-from ngs.train.loop import pick_device, pick_dtype
+from ngs.train.loop import check_batch, pick_device, pick_dtype
 from ngs.train.memory import keep_freed_memory
 from ngs.train.records import Record, provenance
 from ngs.train.run import Clock, Run, initial_network
@@ -36,8 +36,9 @@ def range_test(
     r"""Train with the rates :math:`\eta_t = \text{low}\,(\text{high}/\text{low})^{t/(T-1)}`.
 
     Args:
-        config: what to train; its ``lr``, ``schedule`` and ``epochs`` do not matter, and no image
-            that it holds out, and no test image, is read.
+        config: what to train. Its rates and what belongs to a whole run do not matter (``lr``,
+            ``schedule``, ``epochs``, averages, epochs on small images); no image that it holds out,
+            and no test image, is read.
         low: first learning rate, above 0.
         high: last learning rate, above ``low``.
         steps: T, 10 or more; fewer are taken where the loss is lost before.
@@ -61,11 +62,15 @@ def range_test(
         raise InputError(f"low and high must be above 0, low the smaller, got {low} and {high}")
     if steps < 10:
         raise InputError(f"steps must be 10 or more, got {steps}")
+    config = replace(
+        config, schedule="constant", average=0.0, lookahead=0, low_share=0.0, low_side=0
+    )
     device = pick_device(config.device)
     dtype = pick_dtype(config.precision, device)
     keep_freed_memory()
     data = data or load(config.dataset, download=download)
     data = data.hold_out(config.validation).reduced(config.train_images, config.side)
+    check_batch(config, data)
     model = initial_network(config, data, device)
     run = Run(config, data, model, device, dtype, Clock())
     rates = [low * (high / low) ** (t / (steps - 1)) for t in range(steps)]

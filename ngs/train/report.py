@@ -20,7 +20,7 @@ COLUMNS = 10
 def draw(record: Record, data: Dataset) -> Figure:
     """Return the figure of a run.
 
-    Left, loss and accuracy after every epoch; right, the confusion matrix of the test images (rows:
+    Left, the accuracy of every epoch; right, the confusion matrix of the test images (rows:
     true class), coloured by mistakes alone; below, the wrong answers that cost the most.
 
     Args:

@@ -124,6 +124,7 @@ class Run:
         self.average: WeightAverage | None = None
         if config.average > 0.0:
             self.average = WeightAverage(config, model, self.total_steps)
+        self.compiled_for: set[object] = set()
         self.step = 0
         self.refused = 0
         self.rows: list[Record] = []
@@ -192,10 +193,9 @@ class Run:
         return ((scaled_down(x, self.config.low_side), labels) for x, labels in source)
 
     def endless(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield whole batches of one pass after the other."""
-        whole = max(1, len(self.data.train) // self.batch_size)
+        """Yield the batches of one pass after the other."""
         for epoch in itertools.count(1):
-            yield from itertools.islice(self.pass_over(epoch), whole)
+            yield from self.pass_over(epoch)
 
     def epoch(self, bar: "tqdm[None]", after_step: Callable[[], None] = lambda: None) -> Record:
         """Pass over the training images, or over what is left of a pass; return the record's row.
@@ -211,13 +211,15 @@ class Run:
         self.model.train()
         if isinstance(self.model, models.FastNet) and 0 < self.config.whitening_epochs < number:
             self.model.freeze()
+            # Or NGS would go on shifting it by its last velocity whenever the iterate is asked for.
+            self.optimizer.state.pop(self.model.whiten.bias, None)  # type: ignore[arg-type]
         source = self.pass_over(number, start=done)
         while True:
             with self.clock.part("data"):
                 batch = next(source, None)
             if batch is None:
                 break
-            with self.clock.part("compile" if self.config.compile and not self.step else "train"):
+            with self.clock.part(self._part(batch[0])):
                 loss, correct = self.train_step(*batch)
                 count = len(batch[1])
                 self.loss_sum += loss * count
@@ -253,6 +255,13 @@ class Run:
         self.rows.append(row)
         self._begin_epoch()
         return row
+
+    def _part(self, images: torch.Tensor) -> str:
+        """Return what the time of a step counts as: torch compiles anew for what it has not met."""
+        met = (images.shape, sum(p.requires_grad for p in self.model.parameters()))
+        new = self.config.compile and met not in self.compiled_for
+        self.compiled_for.add(met)
+        return "compile" if new else "train"
 
     def reached(self) -> bool:
         """Return whether the last epoch reached the validation accuracy that was the target."""
@@ -313,7 +322,8 @@ class Run:
     def evaluate(self, split: Split) -> Record:
         """Return loss, accuracy and confusion matrix (rows: true class) on a split.
 
-        The parameters are those that the optimizer's method means to return (for NGS the iterate).
+        The parameters are those that the optimizer's method means to return (for NGS the iterate),
+        or their mean where one is kept.
         """
         average = nullcontext() if self.average is None else self.average.held()
         with self.clock.part("evaluate"), evaluation_point(self.optimizer), average:
@@ -426,11 +436,11 @@ def _to(split: Split, device: torch.device) -> Split:
 
 def _explain_if_compiler_failed(error: RuntimeError) -> None:
     """Raise one clear line where torch's compiler has failed; it reports a page of its output."""
-    from torch._dynamo.exc import BackendCompilerFailed  # takes a second to load
+    from torch._dynamo.exc import ShortenTraceback  # takes a second to load
 
-    if isinstance(error, BackendCompilerFailed):
+    if isinstance(error, ShortenTraceback):  # no compiler, one that fails, a GPU that is too old
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        telling = [line for line in lines if " error:" in line] or lines
+        telling = [line for line in lines if "rror:" in line] or lines
         raise InputError(
             f"compile: torch cannot compile here ({telling[0][:200]}): train with --no-compile"
         ) from error

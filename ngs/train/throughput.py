@@ -6,7 +6,7 @@ It rests on the training loop and the records beside it.
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import wraps
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ngs.train import models
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, load
-from ngs.train.loop import pick_device, pick_dtype
+from ngs.train.loop import check_batch, pick_device, pick_dtype
 from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import check_installed
 from ngs.train.records import Record, provenance
@@ -36,7 +36,7 @@ def bench_train(
     batch; ``forward`` has the loss in it, ``optimizer`` the scaler and the average, if any.
 
     Args:
-        config: whose steps; nothing of it is changed, and no test image is read.
+        config: whose steps, those on images of the full size; no test image is read.
         steps: how many are timed, after 3 that are not.
         download: whether CIFAR-10 may be fetched.
         data: the data set that ``config`` names, if the caller has loaded it already.
@@ -46,11 +46,13 @@ def bench_train(
         ImportError: the optimizer belongs to a package that is not installed.
     """
     check_installed(config.optimizer)
+    config = replace(config, low_share=0.0, low_side=0)
     device = pick_device(config.device)
     dtype = pick_dtype(config.precision, device)
     keep_freed_memory()
     data = data or load(config.dataset, download=download)
     data = data.hold_out(config.validation).reduced(config.train_images, config.side)
+    check_batch(config, data)
     model = initial_network(config, data, device)
     run = Run(config, data, model, device, dtype, Clock())
     times = _timed(run, WARMUP_STEPS + steps, device)[WARMUP_STEPS:]
@@ -63,7 +65,7 @@ def bench_train(
         "precision": str(dtype).removeprefix("torch."),
         "parameters": models.parameter_count(model),
         "steps": steps,
-        "images_per_second": round(min(run.batch_size, len(data.train)) / step, 1),
+        "images_per_second": round(len(data.train) / run.steps_per_epoch / step, 1),
         "step_ms": round(step * 1e3, 3),
         "share": {part: round(seconds / step, 4) for part, seconds in medians.items()},
     }
