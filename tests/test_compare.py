@@ -1323,6 +1323,15 @@ def test_where_another_process_has_a_run_nothing_is_judged(call: Call, tmp_path:
     assert "worse" not in printed
 
 
+@pytest.mark.parametrize("what", ["device", "precision"])
+def test_runs_of_more_than_one_device_or_precision_are_warned_of(what: str) -> None:
+    mixed = [{**made_up("ngs", lr, 0, 0.5, 0.5), what: f"{lr:g}"} for lr in (0.1, 0.2, 0.3)]
+    lines = compare.report(mixed, ["ngs"])
+    assert f"warning: these runs have more than one {what}: 0.1, 0.2, 0.3" in lines
+    same = [{**record, what: "one"} for record in mixed]
+    assert not any(what in line for line in compare.report(same, ["ngs"]))
+
+
 def test_a_seed_that_chooses_may_not_judge(call: Call, tmp_path: Path) -> None:
     out = str(tmp_path / "c.jsonl")
     code, _, err = call("compare", "--seeds", "0,1", "--judge", "1,2", "--out", out)

@@ -426,6 +426,10 @@ def _warnings(records: Sequence[Record], best: Sequence[Tuned]) -> Iterator[str]
     commits = {record.get("commit") for record in records}
     if len(commits) > 1:
         yield f"warning: these runs were made at {len(commits)} commits: their code may differ"
+    for what in ("device", "precision"):
+        values = {str(record[what]) for record in records if what in record}
+        if len(values) > 1:
+            yield f"warning: these runs have more than one {what}: {', '.join(sorted(values))}"
     by = chosen_by(records)
     for one in best:
         if len(one.lrs) < 2:
