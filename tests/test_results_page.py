@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,18 @@ def test_every_file_of_records_is_on_the_page_with_its_commands_and_commits():
             assert record["commit"][:7] in text
 
 
-def test_every_description_names_a_file_and_a_chapter():
-    chapters = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "book").glob("*.ipynb"))
+def test_every_description_names_a_file_and_the_chapters_that_read_it():
+    chapters = {
+        path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.ipynb")
+    }
     for stem, study in appendix.STUDIES.items():
         assert (ROOT / f"results/{stem}.jsonl").is_file(), stem
-        assert f"({study.read_in})=" in chapters, study.read_in
+        named_in_code = re.compile(rf'(results/|\\"){stem}(\.jsonl|\\")')  # a literal, in JSON
+        reading = [text for text in chapters.values() if named_in_code.search(text)]
+        named = [
+            text for text in chapters.values() if any(f"({c})=" in text for c in study.read_in)
+        ]
+        assert reading == named, stem
 
 
 def test_a_file_without_a_description_is_an_error():

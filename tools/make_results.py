@@ -15,105 +15,105 @@ Record = dict[str, Any]
 
 
 class Study(NamedTuple):
-    """What a file of records is: its title, where the book reads it, and what it holds."""
+    """What a file of records is: its title, the chapters that read it, and what it holds."""
 
     title: str
-    read_in: str
+    read_in: tuple[str, ...]
     text: str
 
 
 STUDIES = {
     "cifar10_data": Study(
         "CIFAR-10 itself",
-        "ch-cifar10",
+        ("ch-cifar10", "ch-convnet"),
         "Number of images of each class, mean and standard deviation by channel, after every file "
         "matched its official md5.",
     ),
     "last_batch": Study(
         "A last batch of 16 images",
-        "ch-cifar10",
+        ("ch-cifar10",),
         "10,000 images in batches of 256, the last one of 16, and 9,984 images in batches of 256, "
         "on reduced CIFAR-10. Made before `ngs` cut an epoch into batches of nearly equal size.",
     ),
     "cifar10_convnet": Study(
         "The ConvNet in full",
-        "ch-convnet",
+        ("ch-convnet", "ch-fast"),
         "The article's network on all 50,000 training images: once as `ngs` trains it, once with "
         "the article's own settings.",
     ),
     "fast_choice": Study(
         "Six fast recipes",
-        "ch-fast",
+        ("ch-fast",),
         "The runs by which the preset `fast` was chosen, with 5,000 training images held out, one "
         "seed each. (Their field `low_epochs` became the setting `low-share`.)",
     ),
     "fast_levers": Study(
         "The fast recipe, lever by lever",
-        "ch-fast",
+        ("ch-fast",),
         "Milliseconds of a training step with each of the things that make it shorter or longer, "
         "alternating in one process.",
     ),
     "comparison": Study(
         "Eight optimizers",
-        "ch-comparison",
+        ("ch-comparison",),
         "The same small network on reduced CIFAR-10 with every optimizer, learning rate and seed.",
     ),
     "tuning_momentum": Study(
         "Learning rate and momentum",
-        "ch-tuning",
+        ("ch-tuning",),
         "A map of validation accuracy on reduced CIFAR-10; chosen and shown by the validation "
         "images.",
     ),
     "tuning_batch": Study(
         "Batch size",
-        "ch-tuning",
+        ("ch-tuning",),
         "Learning rate and batch size on reduced CIFAR-10, at equal epochs.",
     ),
     "tuning_epochs": Study(
         "Number of epochs",
-        "ch-tuning",
+        ("ch-tuning",),
         "Learning rate and length of the run on reduced CIFAR-10.",
     ),
     "lr_range": Study(
         "Range tests",
-        "ch-tuning",
+        ("ch-tuning",),
         "The loss while the learning rate grows, for six momentum coefficients.",
     ),
     "lr_span": Study(
         "Starts a thousand times apart",
-        "ch-factor",
+        ("ch-factor",),
         "The exact method with the acceleration factor, and torch's Nesterov form, from learning "
         "rates over a factor of 1,000 on reduced CIFAR-10; the hypergradient, Prodigy and "
         "Schedule-Free beside them.",
     ),
     "lr_span_plain": Study(
         "The same without normalisation",
-        "ch-factor",
+        ("ch-factor",),
         "As before, in a network without batch normalisation.",
     ),
     "lr_span_narrow": Study(
         "The same on a network that nothing was chosen on",
-        "ch-factor",
+        ("ch-factor",),
         "As before, on the ConvNet of a quarter of the width and images of 32 pixels.",
     ),
     "lr_span_offline": Study(
         "Where it fails",
-        "ch-factor",
+        ("ch-factor",),
         "As before, on the offline data set. Synthetic data, not CIFAR-10.",
     ),
     "factor_every": Study(
         "The factor at every tenth step",
-        "ch-factor",
+        ("ch-factor",),
         "Accuracy where the factor is asked for at every step, and at every tenth.",
     ),
     "onecycle_exactness": Study(
         "What exactness is worth",
-        "ch-pytorch",
+        ("ch-schedules", "ch-pytorch"),
         "The exact method, its rescaled velocities and torch's form under a one-cycle schedule.",
     ),
     "ngs_step_cost": Study(
         "The cost of a step",
-        "ch-pytorch",
+        ("ch-pytorch",),
         "Time of an optimizer step beside torch's fused SGD and a plain copy.",
     ),
 }
@@ -155,10 +155,11 @@ def page(found: dict[str, list[Record]]) -> str:
             continue
         records = found[stem]
         commands = dict.fromkeys(record["command"] for record in records)
+        chapters = [f"{{ref}}`{chapter}`" for chapter in study.read_in]
         lines += [
             f"## {study.title}",
             "",
-            f"`results/{stem}.jsonl`, read in {{ref}}`{study.read_in}`. {study.text}",
+            f"`results/{stem}.jsonl`, read in {' and '.join(chapters)}. {study.text}",
             "",
             "| records | date | device | threads | precision | torch | commit |",
             "|---|---|---|---|---|---|---|",
