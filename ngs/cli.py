@@ -300,7 +300,7 @@ def compare(
             run(configs)
             records = recorded(configs, out) if out.is_file() else []
             final = judges(base, records, names, judging) if judging else []
-            if len(records) == len(configs):  # else another process is at the rest
+            if final and len(records) == len(configs):  # else another process is at the rest
                 run(final)
                 verdicts = recorded(final, out)
             waiting = len(configs) + len(names) * len(judging) - len(records) - len(verdicts)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +142,14 @@ def test_the_command_prints_the_two_readings_and_keeps_a_record(
     monkeypatch.setattr(range_test, "load", lambda name, download=True: few)
     out = tmp_path / "range.jsonl"
     typed = ["range", "--model", "small", "--side", "8", "--batch-size", "25", "--steps", "40"]
+    typed += ["--low", "0.001", "--high", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["ngs", *typed])
     with pytest.raises(SystemExit) as ended:
-        cli.main([*typed, "--low", "0.001", "--high", "1", "--out", str(out)])
+        cli.main(typed)
     assert not ended.value.code
     record = json.loads(out.read_text())
     assert record["kind"] == "range-test"
-    assert record["command"].startswith("ngs ")
+    assert record["command"] == shlex.join(["ngs", *typed])
     printed = capsys.readouterr().out
     assert f"lowest at {record['lowest']:g}" in printed
     assert f"to fall at lr {record['begins']:g}" in printed

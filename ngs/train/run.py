@@ -440,7 +440,8 @@ def _explain_if_compiler_failed(error: RuntimeError) -> None:
 
     if isinstance(error, ShortenTraceback):  # no compiler, one that fails, a GPU that is too old
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        telling = [line for line in lines if "rror:" in line] or lines
+        telling = [line for mark in (" error:", "rror:", "") for line in lines if mark in line]
+        telling.append(type(error).__name__)
         raise InputError(
             f"compile: torch cannot compile here ({telling[0][:200]}): train with --no-compile"
         ) from error
