@@ -41,6 +41,11 @@ STUDIES = {
         "The article's network on all 50,000 training images: once as `ngs` trains it, once with "
         "the article's own settings.",
     ),
+    "cifar10_fast": Study(
+        "The fast network on all images",
+        ("ch-fast",),
+        "The preset `fast` and the published recipe, one after the other on two quiet cores.",
+    ),
     "fast_choice": Study(
         "Six fast recipes",
         ("ch-fast",),
