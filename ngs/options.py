@@ -115,6 +115,6 @@ preset = click.option(
     expose_value=False,
     callback=_preset,
     help="A whole recipe, of which other options change parts: fast (the network fast on CIFAR-10, "
-    "94 % in twelve epochs).  [default: none]",
+    "about 94 % in twelve epochs).  [default: none]",
 )
 dataset = click.option("--dataset", default=SETTINGS["dataset"][0], help=SETTINGS["dataset"][1])
