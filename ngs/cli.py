@@ -330,7 +330,11 @@ def compare(
 
 @ngs.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--kind", default="train", help="Kind of the records: train, data or bench-step.")
+@click.option(
+    "--kind",
+    default="train",
+    help="Kind of the records: train, data, bench-step, bench-train, range-test or levers.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the records whole, one JSON a line.")
 def results(files: tuple[Path, ...], kind: str, as_json: bool) -> None:
     """List what was run, oldest first.

@@ -12,7 +12,7 @@ import torch
 
 from ngs import cli
 from ngs.errors import InputError
-from ngs.train import data, offline, range_test
+from ngs.train import data, loop, offline, range_test
 from ngs.train.config import TrainConfig
 from ngs.train.run import Run
 
@@ -139,7 +139,7 @@ def test_the_command_prints_the_two_readings_and_keeps_a_record(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(range_test, "load", lambda name, download=True: few)
+    monkeypatch.setattr(loop, "load", lambda name, download=True: few)
     out = tmp_path / "range.jsonl"
     typed = ["range", "--model", "small", "--side", "8", "--batch-size", "25", "--steps", "40"]
     typed += ["--low", "0.001", "--high", "1", "--out", str(out)]

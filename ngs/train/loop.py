@@ -80,16 +80,8 @@ def train(
     """
     check_installed(config.optimizer)
     say = say or (lambda line: None)
-    clock = Clock()
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.precision, device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    with clock.part("load"):
-        data = data or load(config.dataset, download=download)
-        data = data.hold_out(config.validation).reduced(config.train_images, config.side)
-    check_batch(config, data)
-    model = initial_network(config, data, device)
+    run = set_up(config, download=download, data=data)
+    data, model, device, dtype, clock = run.data, run.model, run.device, run.dtype, run.clock
     record: Record = {
         "kind": "train",
         "config": asdict(config),
@@ -98,7 +90,6 @@ def train(
         "parameters": models.parameter_count(model),
         "images": {k: len(getattr(data, k)) for k in ("train", "validation", "test")},
     }
-    run = Run(config, data, model, device, dtype, clock)
     saver = Saver(run, checkpoint, save_every, stop or (lambda: False), say, warn or say)
     say(f"data: {data.name}, {data.source}")
     say(f"model: {config.model}, {record['parameters']:,} parameters")
@@ -132,17 +123,27 @@ def train(
     }
 
 
-def check_batch(config: TrainConfig, data: Dataset) -> None:
-    """Check the batch size against the training images that are left.
+def set_up(config: TrainConfig, *, download: bool = True, data: Dataset | None = None) -> Run:
+    """Return a run before its first step; see :func:`train` for the arguments.
 
     Raises:
-        InputError: it is larger.
+        InputError: the device is not there, or the data cannot be had or do not fit.
     """
+    clock = Clock()
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    with clock.part("load"):
+        data = data or load(config.dataset, download=download)
+        data = data.hold_out(config.validation).reduced(config.train_images, config.side)
     if config.batch_size > len(data.train):
         raise InputError(
             f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
             f"got {config.batch_size}"
         )
+    model = initial_network(config, data, device)
+    return Run(config, data, model, device, dtype, clock)
 
 
 class Saver:

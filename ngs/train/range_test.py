@@ -12,11 +12,9 @@ from tqdm import tqdm
 from ngs.errors import InputError
 from ngs.train import models
 from ngs.train.config import LEARNERS, TrainConfig
-from ngs.train.data import Dataset, load
-from ngs.train.loop import check_batch, pick_device, pick_dtype
-from ngs.train.memory import keep_freed_memory
+from ngs.train.data import Dataset
+from ngs.train.loop import set_up
 from ngs.train.records import Record, provenance
-from ngs.train.run import Clock, Run, initial_network
 
 SMOOTHING = 0.9
 """Decay a step of the running mean of the losses."""
@@ -65,17 +63,10 @@ def range_test(
     config = replace(
         config, schedule="constant", average=0.0, lookahead=0, low_share=0.0, low_side=0
     )
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.precision, device)
-    keep_freed_memory()
-    data = data or load(config.dataset, download=download)
-    data = data.hold_out(config.validation).reduced(config.train_images, config.side)
-    check_batch(config, data)
-    model = initial_network(config, data, device)
-    run = Run(config, data, model, device, dtype, Clock())
+    run = set_up(config, download=download, data=data)
     rates = [low * (high / low) ** (t / (steps - 1)) for t in range(steps)]
     run.lr = rates.__getitem__
-    model.train()
+    run.model.train()
     losses: list[float] = []
     source = run.endless()
     for _ in tqdm(rates, unit="step", disable=None, leave=False):
@@ -91,9 +82,9 @@ def range_test(
     return {
         "kind": "range-test",
         "config": asdict(config),
-        **provenance(device),
-        "precision": str(dtype).removeprefix("torch."),
-        "parameters": models.parameter_count(model),
+        **provenance(run.device),
+        "precision": str(run.dtype).removeprefix("torch."),
+        "parameters": models.parameter_count(run.model),
         "low": low,
         "high": high,
         "steps": steps,

@@ -15,12 +15,11 @@ from tqdm import tqdm
 
 from ngs.train import models
 from ngs.train.config import TrainConfig
-from ngs.train.data import Dataset, load
-from ngs.train.loop import check_batch, pick_device, pick_dtype
-from ngs.train.memory import keep_freed_memory
+from ngs.train.data import Dataset
+from ngs.train.loop import set_up
 from ngs.train.optimizers import check_installed
 from ngs.train.records import Record, provenance
-from ngs.train.run import Clock, Run, initial_network
+from ngs.train.run import Run
 
 WARMUP_STEPS = 3
 PARTS = ("data", "forward", "backward", "optimizer")
@@ -47,25 +46,18 @@ def bench_train(
     """
     check_installed(config.optimizer)
     config = replace(config, low_share=0.0, low_side=0)
-    device = pick_device(config.device)
-    dtype = pick_dtype(config.precision, device)
-    keep_freed_memory()
-    data = data or load(config.dataset, download=download)
-    data = data.hold_out(config.validation).reduced(config.train_images, config.side)
-    check_batch(config, data)
-    model = initial_network(config, data, device)
-    run = Run(config, data, model, device, dtype, Clock())
-    times = _timed(run, WARMUP_STEPS + steps, device)[WARMUP_STEPS:]
+    run = set_up(config, download=download, data=data)
+    times = _timed(run, WARMUP_STEPS + steps, run.device)[WARMUP_STEPS:]
     medians = {part: statistics.median(row[part] for row in times) for part in PARTS}
     step = sum(medians.values())
     return {
         "kind": "bench-train",
         "config": asdict(config),
-        **provenance(device),
-        "precision": str(dtype).removeprefix("torch."),
-        "parameters": models.parameter_count(model),
+        **provenance(run.device),
+        "precision": str(run.dtype).removeprefix("torch."),
+        "parameters": models.parameter_count(run.model),
         "steps": steps,
-        "images_per_second": round(len(data.train) / run.steps_per_epoch / step, 1),
+        "images_per_second": round(len(run.data.train) / run.steps_per_epoch / step, 1),
         "step_ms": round(step * 1e3, 3),
         "share": {part: round(seconds / step, 4) for part, seconds in medians.items()},
     }
