@@ -18,6 +18,7 @@ import click
 import pytest
 import torch
 from made_up_cifar10 import take_for_official, truncate, unpack, work_where_no_data_are
+from terminal import started
 
 import ngs
 from ngs import cli, options
@@ -292,14 +293,7 @@ def test_ctrl_c_ends_in_one_line_and_code_130(
 def test_a_signal_in_mid_run_saves_and_says_how_to_go_on(number: int, out: Path) -> None:
     few = "from ngs.train import offline; offline.TRAIN, offline.TEST = 200, 50; "
     typed = ["train", "--epochs", "1000", "--device", "cpu", "--out", str(out)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", few + IN_A_PROCESS[-1], *typed],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # As started from a terminal, whatever this test was started from.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = started(few + IN_A_PROCESS[-1], *typed)
     try:
         assert process.stdout is not None
         assert any(line.startswith("device:") for line in process.stdout)

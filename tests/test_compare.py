@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 from scipy import stats
+from terminal import started
 
 from ngs import cli
 from ngs.errors import InputError
@@ -1028,14 +1029,7 @@ def test_ctrl_c_saves_the_run_that_is_under_way_and_says_how_to_go_on(tmp_path: 
         "compare", "--optimizers", "ngs", "--lrs", "0.01", "--seeds", "0", "--epochs", "100000",
         "--device", "cpu", "--out", str(tmp_path / "study.jsonl"),
     ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-c", SAYS_EVERY_STEP, *typed],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # As started from a terminal, whatever this test was started from.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = started(SAYS_EVERY_STEP, *typed)
     try:
         assert process.stdout is not None
         assert any(line == "a step\n" for line in process.stdout)
