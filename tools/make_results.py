@@ -44,13 +44,15 @@ STUDIES = {
     "cifar10_fast": Study(
         "The fast network on all images",
         ("ch-fast",),
-        "The preset `fast` and the published recipe, one after the other on two quiet cores.",
+        "The preset `fast` and the published recipe, one after the other on two quiet cores, three "
+        "seeds each.",
     ),
     "fast_choice": Study(
-        "Six fast recipes",
+        "Seven fast recipes",
         ("ch-fast",),
-        "The runs by which the preset `fast` was chosen, with 5,000 training images held out, one "
-        "seed each. (Their field `low_epochs` became the setting `low-share`.)",
+        "The runs by which the preset `fast` was chosen, and one that was tried after it, with "
+        "5,000 training images held out, one seed each. (The field `low_epochs` became the setting "
+        "`low-share`.)",
     ),
     "fast_levers": Study(
         "The fast recipe, lever by lever",
