@@ -137,6 +137,8 @@ def train(
     from ngs.train.config import TrainConfig
     from ngs.train.loop import Stopped
     from ngs.train.loop import train as run
+    from ngs.train.policy import StoppedByGuardError
+    from ngs.train.records import append_record
     from ngs.train.run import DivergenceError
 
     config = TrainConfig(**settings)
@@ -170,6 +172,10 @@ def train(
         except DivergenceError as error:
             checkpoint.unlink(missing_ok=True)
             _stop(1, str(error))
+        except StoppedByGuardError as error:
+            append_record(out / "records.jsonl", {"command": _command(), **error.record})
+            checkpoint.unlink(missing_ok=True)
+            _stop(1, f"the guard stopped the run at {error}; record: {out / 'records.jsonl'}")
         except Stopped:
             if not checkpoint.is_file():
                 _stop(130, "stopped; nothing was recorded")
@@ -196,8 +202,9 @@ def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
     try:
         if path.is_file():  # a run that was killed between its record and its end has one already
             for kept in read_records(path):
-                if kept.get("run") == record["run"] and (path.parent / kept["weights"]).is_file():
-                    return path.parent / str(kept["weights"])
+                named = path.parent / str(kept.get("weights", ""))
+                if kept.get("run") == record["run"] and named.is_file():
+                    return named
         stamp = record["date"].split("+")[0].replace("-", "").replace(":", "")
         name = f"{record['config']['dataset']}-{record['config']['model']}-{stamp}.pt"
         weights = _unused(path.parent / name)

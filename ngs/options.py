@@ -57,6 +57,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "low-share": (0.0, "Share of the epochs, the first ones, on images scaled down."),
     "low-side": (0, "Their side in pixels."),
     "views": ("none", "Test-time views: none, mirror or mirror-shift."),
+    "guard": ("off", "Watch every step: off, watch (report anomalies) or act (and mend them)."),
     "target": (0.0, "Stop at this validation accuracy, 0.9 say; 0: never."),
     "compile/--no-compile": (False, "Compile the network."),
     "validation": (0, "Training images to hold out; a run measures them after every epoch."),

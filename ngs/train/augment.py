@@ -160,6 +160,18 @@ def shift_and_flip(
     return window(images, Draws(down - pad, right - pad, mirrored)).contiguous()
 
 
+def order_of(n: int, batch_size: int, generator: torch.Generator | None) -> Sequence[torch.Tensor]:
+    """Return the numbers of the images of every batch of a pass over ``n`` images.
+
+    Args:
+        n: how many.
+        batch_size: images a batch, at most; batches differ by one image.
+        generator: CPU generator that shuffles; without one the order stays.
+    """
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    return torch.tensor_split(order, math.ceil(n / batch_size))
+
+
 def batches(
     split: Split,
     batch_size: int,
@@ -193,10 +205,7 @@ def batches(
         start: number of the first batch.
     """
     device, side = split.images.device, split.images.shape[-1]
-    order, drawn = torch.arange(len(split)), []
-    if generator is not None:
-        order = torch.randperm(len(split), generator=generator)
-    parts = torch.tensor_split(order, math.ceil(len(split) / batch_size))
+    parts, drawn = order_of(len(split), batch_size, generator), []
     if augment is not None and generator is not None:
         drawn = [draw(len(picked), augment, side, generator) for picked in parts]
     for number in range(start, len(parts)):

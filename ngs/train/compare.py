@@ -18,6 +18,7 @@ from ngs.train.config import TrainConfig
 from ngs.train.data import load
 from ngs.train.loop import Stopped, pick_device, train
 from ngs.train.optimizers import check_installed
+from ngs.train.policy import StoppedByGuardError
 from ngs.train.records import Record, append_record, provenance, read_records
 from ngs.train.run import DivergenceError
 
@@ -115,7 +116,7 @@ def run_all(
                 )
                 accuracy, seconds = record["test"]["accuracy"], record["wall_seconds"]
                 news = f"test accuracy {accuracy:.2%}, {seconds:.0f} s"
-            except DivergenceError as error:
+            except (DivergenceError, StoppedByGuardError) as error:
                 record = {
                     "kind": "train",
                     "config": asdict(config),

@@ -34,6 +34,7 @@ LEARNERS = ("ngs-factor", "ngs-factor-rescaled", "hypergradient", "prodigy")
 """Optimizers that learn their learning rate, or a factor of it."""
 SCHEDULES = ("cosine", "triangle", "onecycle", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+GUARDS = ("off", "watch", "act")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SIDES = (32, 16, 8)
 COUNTS = (
@@ -109,6 +110,9 @@ class TrainConfig:
         low_side: see ``low_share``; 0 where that is 0.
         views: test-time views whose scores are averaged, ``"none"``, ``"mirror"`` or
             ``"mirror-shift"``, see :mod:`ngs.train.views`; the record has both accuracies.
+        guard: ``"off"``; ``"watch"``, which reports anomalies of training steps; ``"act"``, which
+            skips, clips, rolls back or stops as well, see :class:`ngs.train.guard.Guard`. Not in
+            float16, whose scaler leaves steps out itself.
         target: validation accuracy at which training stops, in (0, 1]; 0 for never.
         compile: whether ``torch.compile`` compiles the network.
         validation: training images held out and measured after every epoch; 0 trains on all.
@@ -148,6 +152,7 @@ class TrainConfig:
     low_share: float = 0.0
     low_side: int = 0
     views: str = "none"
+    guard: str = "off"
     target: float = 0.0
     compile: bool = False
     validation: int = 0
@@ -165,6 +170,7 @@ class TrainConfig:
             ("device", DEVICES),
             ("precision", PRECISIONS),
             ("views", VIEWS),
+            ("guard", GUARDS),
         ):
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
@@ -228,6 +234,11 @@ class TrainConfig:
                 f"{self.whitening_epochs} with {self.model}"
             )
         self._check_low()
+        if self.guard != "off" and self.precision == "float16":
+            raise InputError(
+                f"guard {self.guard} needs precision bfloat16 or float32: in float16 the scaler "
+                "leaves out steps itself"
+            )
         if not 0 <= self.seed < 2**64:
             raise InputError(f"seed must lie in 0 .. 2**64 - 1, got {self.seed}")
         for name, least in COUNTS:

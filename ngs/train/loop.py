@@ -31,6 +31,7 @@ from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import (
     check_installed,
 )
+from ngs.train.policy import StoppedByGuardError
 from ngs.train.records import Record, bfloat16_units, provenance
 from ngs.train.run import Clock, Run, initial_network
 
@@ -76,12 +77,13 @@ def train(
             cannot be used.
         Stopped: ``stop`` said so.
         DivergenceError: a loss, in training or on held-out images, became infinite or NaN.
+        StoppedByGuardError: the guard that ``config`` asks for has ended the run.
         ImportError: the optimizer belongs to a package that is not installed.
     """
     check_installed(config.optimizer)
     say = say or (lambda line: None)
     run = set_up(config, download=download, data=data)
-    data, model, device, dtype, clock = run.data, run.model, run.device, run.dtype, run.clock
+    data, model, device, dtype = run.data, run.model, run.device, run.dtype
     record: Record = {
         "kind": "train",
         "config": asdict(config),
@@ -94,8 +96,9 @@ def train(
     say(f"data: {data.name}, {data.source}")
     say(f"model: {config.model}, {record['parameters']:,} parameters")
     say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
+    if run.guard is not None:
+        run.guard.tell = lambda event: (warn or say)(event.line())
     saver.load(data)
-    begin, cpu_begin = time.perf_counter(), time.process_time()
     steps = {"total": run.total_steps, "initial": run.step}
     with (
         tqdm(**steps, unit="step", disable=None, leave=False) as bar,
@@ -104,22 +107,30 @@ def train(
         # One warning a step would bury everything else; the row of the epoch counts them.
         warnings.filterwarnings("ignore", "NGS refused a step", RuntimeWarning)
         while len(run.rows) < config.epochs and not run.reached():
-            row = run.epoch(bar, saver.after_step)
+            try:
+                row = run.epoch(bar, saver.after_step)
+            except StoppedByGuardError as error:
+                error.record = {**record, **_past(run, saver), "failed": str(error)}
+                raise
             if watch is not None:
                 watch(row)
             with tqdm.external_write_mode():
                 say(_line(row, config.epochs))
     test = run.finish()
-    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu_begin
-    return model, {
-        **record,
+    return model, {**record, **_past(run, saver), "test": test}
+
+
+def _past(run: Run, saver: "Saver") -> Record:
+    """Return what the record tells of the run so far."""
+    wall, cpu = saver.spent()
+    return {
         "run": saver.run_id,
         "parts": saver.parts,
         "epochs": run.rows,
-        "test": test,
-        "seconds": {k: round(v, 2) for k, v in clock.seconds.items()},
-        "wall_seconds": round(saver.wall + wall, 2),
-        "cpu_seconds": round(saver.cpu + cpu, 2),
+        **({} if run.guard is None else {"guard": [asdict(e) for e in run.guard.events]}),
+        "seconds": {k: round(v, 2) for k, v in run.clock.seconds.items()},
+        "wall_seconds": round(wall, 2),
+        "cpu_seconds": round(cpu, 2),
     }
 
 
@@ -211,6 +222,11 @@ class Saver:
             f"going on from {self.path} after step {self.run.step:,} of {self.run.total_steps:,}"
         )
 
+    def spent(self) -> tuple[float, float]:
+        """Return the seconds of the run so far, and those of processor time, of all its parts."""
+        wall, cpu = time.perf_counter() - self.begin, time.process_time() - self.cpu_begin
+        return self.wall + wall, self.cpu + cpu
+
     def after_step(self) -> None:
         """Save where it is time, and stop where that is wanted.
 
@@ -225,13 +241,14 @@ class Saver:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; where that fails, say so and let the run go on."""
+        wall, cpu = self.spent()
         content = {
             "data": self.data,
             "precision": str(self.run.dtype).removeprefix("torch."),
             "run": self.run_id,
             "parts": self.parts,
-            "wall": self.wall + time.perf_counter() - self.begin,
-            "cpu": self.cpu + time.process_time() - self.cpu_begin,
+            "wall": wall,
+            "cpu": cpu,
             "state": self.run.state(),
         }
         try:
@@ -295,6 +312,8 @@ def _line(row: Record, epochs: int) -> str:
     )
     if "refused" in row:
         line += f"  {row['refused']} steps refused (gradient not finite)"
+    if "left_out" in row:
+        line += f"  {row['left_out']:,} images left out"
     if "validation" in row:
         line += f"  validation accuracy {row['validation']['accuracy']:.2%}"
     return f"{line}  {row['seconds']:.0f} s"

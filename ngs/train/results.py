@@ -108,7 +108,9 @@ def _validation(record: Record) -> str:
 
 
 def _test(record: Record) -> str:
-    return f"{record['test']['accuracy']:.2%}" if "test" in record else "diverged"
+    if "test" in record:
+        return f"{record['test']['accuracy']:.2%}"
+    return "stopped" if "guard" in record else "diverged"
 
 
 def _seconds(record: Record) -> str:

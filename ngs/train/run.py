@@ -19,11 +19,12 @@ from tqdm import tqdm
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import models
-from ngs.train.augment import alternate, batches, normalize, scaled_down
+from ngs.train.augment import alternate, batches, normalize, order_of, scaled_down
 from ngs.train.average import WeightAverage
 from ngs.train.checkpoint import Content
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, Split
+from ngs.train.guard import Guard
 from ngs.train.optimizers import (
     build_optimizer,
     evaluation_point,
@@ -33,6 +34,7 @@ from ngs.train.optimizers import (
     momenta,
     stay_at_evaluation_point,
 )
+from ngs.train.policy import POLICIES
 from ngs.train.records import Record
 from ngs.train.views import score_views
 
@@ -124,6 +126,11 @@ class Run:
         self.average: WeightAverage | None = None
         if config.average > 0.0:
             self.average = WeightAverage(config, model, self.total_steps)
+        self.guard: Guard | None = None
+        if config.guard != "off":
+            parts = [] if self.average is None else [self.average]
+            self.guard = Guard(model, self.optimizer, POLICIES[config.guard], parts=parts)
+        self.taken = True  # what the guard did with the last step
         self.compiled_for: set[object] = set()
         self.step = 0
         self.refused = 0
@@ -144,6 +151,7 @@ class Run:
             "average": {} if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "guard": {} if self.guard is None else self.guard.state_dict(),
             "drawn_from": self.drawn_from,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -164,6 +172,8 @@ class Run:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.guard is not None:
+            self.guard.load_state_dict(state["guard"])
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["random_cuda"])
@@ -221,20 +231,24 @@ class Run:
                 break
             with self.clock.part(self._part(batch[0])):
                 loss, correct = self.train_step(*batch)
-                count = len(batch[1])
-                self.loss_sum += loss * count
-                self.right += correct
-                self.seen += count
+                if self.taken:
+                    count = len(batch[1])
+                    self.loss_sum += loss * count
+                    self.right += correct
+                    self.seen += count
             now = time.perf_counter()
             if not bar.disable and now - shown > SHOW_EVERY:
                 shown = now
+                seen = max(self.seen, 1)
                 bar.set_postfix_str(
-                    f"epoch {number}, loss {float(self.loss_sum) / self.seen:.3f}, accuracy "
-                    f"{int(self.right) / self.seen:.1%}, {self.seen / (now - begin):.0f} images/s"
+                    f"epoch {number}, loss {float(self.loss_sum) / seen:.3f}, accuracy "
+                    f"{int(self.right) / seen:.1%}, {self.seen / (now - begin):.0f} images/s"
                 )
             bar.update()
             self.seconds = now - begin
             after_step()
+        if not self.seen:
+            raise DivergenceError(f"the guard left every step of epoch {number} out: lower --lr")
         mean_loss = float(self.loss_sum) / self.seen
         self._check_finite(mean_loss, f"the training loss became {mean_loss} in epoch {number}")
         row: Record = {
@@ -244,6 +258,8 @@ class Run:
             "train_loss": round(mean_loss, 5),
             "train_accuracy": round(int(self.right) / self.seen, 5),
         }
+        if self.seen < len(self.data.train):
+            row["left_out"] = len(self.data.train) - self.seen
         refused = int(getattr(self.optimizer, "refused", 0))
         if refused > self.refused:
             row["refused"] = refused - self.refused
@@ -281,15 +297,32 @@ class Run:
         self.step += 1
         self.optimizer.zero_grad()
         total, right = torch.zeros((), device=self.device), torch.zeros_like(labels[0])
+        if self.guard is not None and self.step == 1:
+            self.guard.check_start(images)
         parts = zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)
+        answers = []
         for some, their_labels in parts:
             loss, scores = self.loss(some, their_labels)
             loss = loss * (len(some) / len(images))
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             right += (scores.argmax(1) == their_labels).sum()
-        self.optimize()
+            answers.append((scores, their_labels))
+        if self.guard is None:
+            self.optimize()
+        else:
+            self.taken = self.guard.step(total, lambda: self._numbers(answers), self.optimize)
         return total, right
+
+    def _numbers(self, answers: list[tuple[torch.Tensor, torch.Tensor]]) -> list[int]:
+        """Return the numbers of the images of this step, those of the largest loss first."""
+        generator = torch.Generator()
+        generator.set_state(self.drawn_from)
+        parts = order_of(len(self.data.train), self.batch_size, generator)
+        picked = parts[(self.step - 1) % self.steps_per_epoch]
+        losses = [functional.cross_entropy(s, c, reduction="none") for s, c in answers]
+        worst = torch.cat(losses).nan_to_num(torch.inf).argsort(descending=True, stable=True)
+        return [int(n) for n in picked[worst.cpu()]]
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean loss that is trained on, and the scores without their graph."""

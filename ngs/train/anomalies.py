@@ -1,0 +1,116 @@
+"""What counts as an anomaly, from one number a step: spikes, and a loss that does not fall.
+
+Scalars only; it rests on the standard library.
+"""
+
+import math
+import statistics
+from collections import deque
+from itertools import islice, pairwise
+from typing import Any
+
+CONSISTENT = 1.4826 / math.sqrt(2.0)
+"""What the median distance of neighbours is multiplied by to estimate a standard deviation.
+
+The difference of two independent normal values has the standard deviation sqrt(2) sigma, and the
+median of its absolute value is 1 / 1.4826 of that.
+"""
+
+
+class RunningMedian:
+    """The median of the last values, and how far a new one stands out from it.
+
+    The robust z-score of a value x is ``(x - median) / scale``, with the median of the last
+    ``recent`` values and ``scale`` = 1.4826 / sqrt(2) times the median distance between neighbours
+    in the window. One outlier moves neither; and a trend, which would widen the distances from a
+    median, does not widen those between neighbours (von Neumann et al. 1941 estimate a variance by
+    them, Leys et al. 2013 outliers by a median distance). The scale is never taken below ``floor``.
+
+    Args:
+        window: how many of the last values the scale is taken from.
+        least: how many have to be there before anything stands out.
+        recent: how many the median is taken from.
+        floor: smallest scale, in the unit of the values.
+    """
+
+    def __init__(
+        self, window: int = 100, least: int = 20, recent: int = 20, floor: float = 0.0
+    ) -> None:
+        self.values: deque[float] = deque(maxlen=window)
+        self.least, self.recent, self.floor = least, recent, floor
+
+    def add(self, value: float) -> None:
+        """Take a value in."""
+        self.values.append(value)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are enough values to judge by."""
+        return len(self.values) >= self.least
+
+    @property
+    def median(self) -> float:
+        """The median of the last values; there must be one."""
+        start = max(len(self.values) - self.recent, 0)
+        return statistics.median(islice(self.values, start, None))
+
+    def score(self, value: float) -> float:
+        """Return the robust z-score of a value that is not in the window yet; 0 before ``least``.
+
+        Infinite values and NaN have the score ``inf``, at any time.
+        """
+        if not math.isfinite(value):
+            return math.inf
+        if not self.ready:
+            return 0.0
+        middle = self.median
+        distance = statistics.median(abs(a - b) for a, b in pairwise(self.values))
+        scale = max(CONSISTENT * distance, self.floor)
+        if scale == 0.0:
+            return math.inf if value > middle else 0.0
+        return (value - middle) / scale
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs."""
+        return {"values": list(self.values), "floor": self.floor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where :meth:`state_dict` was called."""
+        self.values.clear()
+        self.values.extend(state["values"])
+        self.floor = state["floor"]
+
+
+class Plateau:
+    """Notices a loss whose running median has stopped falling while it is still high.
+
+    Args:
+        steps: over how many steps the median is compared.
+        fall: by what share it has to fall in that time.
+        high: share of the first median below which a level loss is nothing to report: a network
+            that has learned its task has a level loss too.
+    """
+
+    def __init__(self, steps: int = 500, fall: float = 0.01, high: float = 0.75) -> None:
+        self.steps, self.fall, self.high = steps, fall, high
+        self.first: float | None = None
+        self.since, self.then = 0, math.inf
+
+    def __call__(self, median: float) -> bool:
+        """Take the median after one more step in; return whether a plateau has just been found."""
+        if self.first is None:
+            self.first, self.then = median, median
+        self.since += 1
+        if self.since < self.steps:
+            return False
+        level = median > (1.0 - self.fall) * self.then and median > self.high * self.first
+        self.since, self.then = 0, median
+        return level
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs."""
+        return {"first": self.first, "since": self.since, "then": self.then}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where :meth:`state_dict` was called."""
+        self.first, self.since, self.then = state["first"], state["since"], state["then"]
