@@ -82,6 +82,7 @@ SETTINGS = {
         "flip": "alternating",
     },
     "hypergradient": {"optimizer": "hypergradient", "lr": 0.001},
+    "guarded": {"guard": "act", "average": 0.9, "lookahead": 3},
 }
 
 

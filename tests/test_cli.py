@@ -483,6 +483,7 @@ def test_every_typed_setting_reaches_the_run(
         "--cutout", "8", "--label-smoothing", "0.2", "--accumulate", "4", "--max-norm", "2",
         "--average", "0.6", "--lookahead", "6", "--target", "0.9", "--compile",
         "--low-share", "0.5", "--low-side", "12", "--views", "mirror",
+        "--guard", "watch",
         "--validation", "11", "--train-images", "13", "--side", "16", "--seed", "5",
         "--device", "cpu", "--precision", "bfloat16", "--no-download", "--save-every", "7",
         "--out", str(out),
@@ -492,7 +493,8 @@ def test_every_typed_setting_reaches_the_run(
         momentum=0.8, weight_decay=0.01, schedule="constant", factor_every=9, batch_norm=False,
         augment=False, shift=3, flip="alternating", cutout=8, label_smoothing=0.2, accumulate=4,
         max_norm=2.0, average=0.6, lookahead=6, target=0.9, compile=True, low_share=0.5,
-        low_side=12, views="mirror", validation=11, train_images=13, side=16, seed=5, device="cpu",
+        low_side=12, views="mirror", guard="watch", validation=11, train_images=13, side=16, seed=5,
+        device="cpu",
         precision="bfloat16",
     )  # fmt: skip
     assert seen == [(typed, False, 7.0)]

@@ -27,7 +27,13 @@ from ngs.train.records import append_record, provenance, read_records
 from ngs.train.run import DivergenceError
 
 BASE = TrainConfig(
-    dataset="cifar10", model="small", epochs=8, train_images=10_000, validation=5_000, side=16
+    dataset="cifar10",
+    model="small",
+    epochs=8,
+    train_images=10_000,
+    validation=5_000,
+    side=16,
+    precision="float32",
 )
 AT_START = ("layer 1,000 times too small", "layer 1,000 times too large")
 """Faults that are looked at in the network without normalisation alone: it would undo them."""
