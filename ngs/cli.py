@@ -138,7 +138,6 @@ def train(
     from ngs.train.loop import Stopped
     from ngs.train.loop import train as run
     from ngs.train.policy import StoppedByGuardError
-    from ngs.train.records import append_record
     from ngs.train.run import DivergenceError
 
     config = TrainConfig(**settings)
@@ -171,11 +170,13 @@ def train(
             )
         except DivergenceError as error:
             checkpoint.unlink(missing_ok=True)
+            if config.guard != "off":  # its events are what it was for
+                _append(out / "records.jsonl", error.record)
             _stop(1, str(error))
         except StoppedByGuardError as error:
-            append_record(out / "records.jsonl", {"command": _command(), **error.record})
+            weights = _keep(error.network, error.record, out / "records.jsonl")
             checkpoint.unlink(missing_ok=True)
-            _stop(1, f"the guard stopped the run at {error}; record: {out / 'records.jsonl'}")
+            _stop(1, f"the guard stopped the run: {error}; its last good weights: {weights}")
         except Stopped:
             if not checkpoint.is_file():
                 _stop(130, "stopped; nothing was recorded")
@@ -371,7 +372,7 @@ def results(files: tuple[Path, ...], kind: str, as_json: bool) -> None:
 
 @ngs.command(name="range")
 @options.preset
-@options.settings("lr", "epochs", "schedule", "target", "views", "factor_every")
+@options.settings("lr", "epochs", "schedule", "target", "views", "factor_every", "guard")
 @click.option("--low", default=1e-4, help="First learning rate.")
 @click.option("--high", default=10.0, help="Last learning rate.")
 @click.option("--steps", default=200, help="Steps from the first to the last.")
@@ -457,7 +458,7 @@ def bench_step_command(model: str, layout: str, rounds: int, device: str, out: P
 
 @bench.command(name="train")
 @options.preset
-@options.settings("epochs", "target", "views", "seed")
+@options.settings("epochs", "target", "views", "seed", "guard")
 @click.option("--steps", default=30, help="Steps that are timed, after 3 that are not.")
 @options.download
 @click.option(

@@ -1,8 +1,8 @@
 """Which deep networks learn at all: depth, size of the weights, remedies, optimizers.
 
 ``python tools/depth_study.py --out FILE`` trains deep networks of `ngs.train.deep` on
-scikit-learn's digits for 150 steps, at learning rates over ten orders of magnitude, with three seeds.
-A record holds the final loss for every rate and seed. Chapter 17 reads them.
+scikit-learn's digits for 150 steps, with three seeds, at learning rates over ten orders of
+magnitude. A record holds the final loss for every rate and seed. Chapter 17 reads them.
 """
 
 import math

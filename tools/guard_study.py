@@ -90,30 +90,29 @@ def _one(config: TrainConfig, fault: str, data: Any, out: Path) -> None:
 
 
 @main.command()
-@click.option("--steps", default=200, help="Steps of each that are timed.")
+@click.option("--blocks", default=8, help="Blocks of 25 steps of each that are timed.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File of records.")
-def cost(steps: int, out: Path) -> None:
+def cost(blocks: int, out: Path) -> None:
     """Time steps with and without the guard."""
     rows = []
     for model, side in (("small", 16), ("convnet-narrow", 32), ("fast", 32)):
         config = replace(BASE, dataset="offline", validation=0, train_images=0, model=model)
-        config = replace(config, side=side)
+        config = replace(config, side=side, device="cpu")
         runs = {guard: set_up(replace(config, guard=guard)) for guard in ("off", "act")}
         sources = {guard: run.endless() for guard, run in runs.items()}
         spent: dict[str, list[float]] = {guard: [] for guard in runs}
-        for number in range(steps + 25):
+        for number in range(25 * (blocks + 1)):
             for guard in sorted(runs, reverse=bool(number % 2)):
                 batch = next(sources[guard])
                 begin = time.perf_counter()
                 runs[guard].train_step(*batch)
                 if number >= 25:  # the first ones find their memory
                     spent[guard].append(time.perf_counter() - begin)
-        # What is dear comes in one step of 25, so the mean counts; the median step is in between.
-        blocks = {
-            g: [statistics.fmean(t[i : i + 25]) for i in range(0, len(t), 25)]
-            for g, t in spent.items()
+        # What is dear comes in one step of 25, so the mean of such a block counts.
+        middle = {
+            guard: statistics.median(statistics.fmean(t[i : i + 25]) for i in range(0, len(t), 25))
+            for guard, t in spent.items()
         }
-        middle = {guard: statistics.median(found) for guard, found in blocks.items()}
         rows.append(
             {
                 "model": model,
@@ -126,7 +125,9 @@ def cost(steps: int, out: Path) -> None:
         click.echo(f"{model:<16}{rows[-1]['without_ms']:>9.2f} ms{rows[-1]['share']:>8.2%}")
     command = shlex.join(["python", "tools/guard_study.py", *sys.argv[1:]])
     record = {"command": command, "kind": "guard cost", **provenance(torch.device("cpu"))}
-    append_record(out, {**record, "batch_size": BASE.batch_size, "steps": steps, "rows": rows})
+    append_record(
+        out, {**record, "batch_size": BASE.batch_size, "steps": 25 * blocks, "rows": rows}
+    )
 
 
 if __name__ == "__main__":

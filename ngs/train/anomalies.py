@@ -103,7 +103,8 @@ class Plateau:
         self.since += 1
         if self.since < self.steps:
             return False
-        level = median > (1.0 - self.fall) * self.then and median > self.high * self.first
+        high = median > self.first - (1.0 - self.high) * abs(self.first)
+        level = high and self.then - median < self.fall * abs(self.then)
         self.since, self.then = 0, median
         return level
 

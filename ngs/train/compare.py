@@ -16,10 +16,10 @@ from ngs.errors import InputError
 from ngs.train.checkpoint import alone, checkpoint_path
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
-from ngs.train.loop import Stopped, pick_device, train
+from ngs.train.loop import Stopped, train
 from ngs.train.optimizers import check_installed
 from ngs.train.policy import StoppedByGuardError
-from ngs.train.records import Record, append_record, provenance, read_records
+from ngs.train.records import Record, append_record, read_records
 from ngs.train.run import DivergenceError
 
 DEFAULTS = asdict(TrainConfig())
@@ -117,13 +117,7 @@ def run_all(
                 accuracy, seconds = record["test"]["accuracy"], record["wall_seconds"]
                 news = f"test accuracy {accuracy:.2%}, {seconds:.0f} s"
             except (DivergenceError, StoppedByGuardError) as error:
-                record = {
-                    "kind": "train",
-                    "config": asdict(config),
-                    **provenance(pick_device(config.device)),
-                    "failed": str(error),
-                }
-                news = str(error)
+                record, news = error.record, str(error)
             say(f"{name}: {news}")
             append_record(path, {"command": command, **record})
             checkpoint.unlink(missing_ok=True)

@@ -40,10 +40,13 @@ class Split:
     Attributes:
         images: uint8 tensor ``(n, 3, h, w)``, 32x32 unless reduced.
         labels: int64 tensor ``(n,)``.
+        numbers: of the images in the data set they were taken from, int64 tensor ``(n,)``;
+            ``None`` where they are all of it.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
+    numbers: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,10 +88,11 @@ class Dataset:
             )
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
         held, kept = order[:count], order[count:]
+        numbers = order if self.train.numbers is None else self.train.numbers[order]
         return replace(
             self,
-            train=Split(self.train.images[kept], self.train.labels[kept]),
-            validation=Split(self.train.images[held], self.train.labels[held]),
+            train=Split(self.train.images[kept], self.train.labels[kept], numbers[count:]),
+            validation=Split(self.train.images[held], self.train.labels[held], numbers[:count]),
         )
 
     def reduced(self, train_images: int = 0, side: int = 32) -> "Dataset":
@@ -115,7 +119,9 @@ class Dataset:
                 f"{self.name} that are not held out, got {train_images}"
             )
         kept = train_images or len(self.train)
-        train = Split(self.train.images[:kept], self.train.labels[:kept])
+        numbers = self.train.numbers
+        first = torch.arange(kept) if numbers is None else numbers[:kept]
+        train = Split(self.train.images[:kept], self.train.labels[:kept], first)
         return replace(
             self,
             train=_shrunk(train, side),
@@ -132,7 +138,7 @@ def _shrunk(split: Split, side: int) -> Split:
         torch.nn.functional.avg_pool2d(x.float(), block).round().to(torch.uint8)
         for x in torch.split(split.images, 5000)
     ]
-    return Split(torch.cat(parts), split.labels)
+    return Split(torch.cat(parts), split.labels, split.numbers)
 
 
 def load(name: str, *, download: bool = True) -> Dataset:

@@ -1,20 +1,20 @@
 """The guard: looks at every training step before it is taken, and acts by a stated policy.
 
-It rests on torch, and on the policy, the detectors and the probes beside it.
+It rests on torch, and on the policy, the detectors, the probes and the recovery beside it.
 """
 
-import copy
 import logging
 import math
-import statistics
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
+from ngs.errors import InputError
 from ngs.train.anomalies import Plateau, RunningMedian
 from ngs.train.policy import ACT, Event, Limits, Policy, StoppedByGuardError
 from ngs.train.probes import (
@@ -23,37 +23,39 @@ from ngs.train.probes import (
     gains,
     norms,
     odd_gains,
+    odd_gradients,
+    own_weight,
     total,
     watched,
 )
+from ngs.train.recovery import Recovery, State, Stateful
 
-State = dict[str, Any]
 Batch = Iterable[int] | torch.Tensor | Callable[[], Iterable[int]]
+Named = list[tuple[str, nn.Parameter, torch.Tensor]]
+"""Name, parameter and gradient of all that have one."""
 
 LOGGER = logging.getLogger(__name__)
 FLOOR = 0.05
-"""Smallest scale of the loss's z-score, as a share of the first median of the loss."""
+"""Smallest scale of the loss's z-score, as a share of the loss: of the geometric mean of its median
+at the beginning and its present one."""
+FIRST = 5
+"""How many losses the median at the beginning is taken from."""
 FLOOR_OF_LOGARITHM = 0.15
 """Smallest scale of the z-scores of norms: a spike is some six times what is usual, or more."""
-
-
-class Stateful(Protocol):
-    """Something that can be put back together with the weights: a running mean of them, say."""
-
-    def state_dict(self) -> State:
-        """Return what :meth:`load_state_dict` needs."""
-
-    def load_state_dict(self, state: State, /) -> object:
-        """Go to where :meth:`state_dict` was called."""
+LIKE = 2.0
+"""Up to so many times the median at the beginning, spikes can be those of a kind of batch that is
+rare and not learned yet. Broken ones know no such bound."""
+LEAST_UPDATES = 8
+"""Updates that are looked at before one can stand out."""
 
 
 class Guard:
     """Watch a training run, and act on anomalies before they do damage.
 
-    Three lines guard any loop with any optimizer of torch::
+    Three lines guard any loop::
 
         guard = Guard(model, optimizer)
-        for number, (inputs, labels) in enumerate(batches):
+        for inputs, labels in batches:
             ...
             loss.backward()
             guard.step(loss)  # in place of optimizer.step()
@@ -62,22 +64,32 @@ class Guard:
     A run in which nothing happens is not changed by a bit. A spike in one step is taken for the
     batch's fault: the step is left out, or its gradient clipped. Several in a row are the weights'
     fault: these go back to the last good copy, and the learning rate is lowered for a while. Where
-    the very next losses stand out too, the weights are known to be good, and it is the data that
-    have changed.
+    the very next losses stand out too, with those weights, it is the data that have changed.
+
+    It works with any optimizer of torch that takes its step in ``step()``: not with LBFGS, which
+    asks for losses itself. Make it after the weights are loaded. Two copies of weights and
+    optimizer state stay in memory. Where several processes train one network, all of them act on
+    the largest of their losses. Dead units are not seen in a network that ``torch.compile``
+    compiled.
 
     Args:
         model: the network.
-        optimizer: any optimizer of torch; the guard lowers the ``lr`` of its groups, for the length
-            of a step, so that a schedule does not notice.
+        optimizer: its optimizer; the guard lowers the ``lr`` of its groups, for the length of a
+            step, so that a schedule does not notice.
         policy: what is done about what.
         limits: what is an anomaly.
         parts: what else goes back with the weights.
+        scaler: that of a run in float16. Steps that it leaves out are no anomalies; the guard calls
+            its ``unscale_``, ``step`` and ``update``.
         tell: is handed every new event; by default its line is logged as a warning.
 
     Attributes:
         events: what happened so far.
-        ceilings: largest learning rate of each group for a while after a roll-back, else ``None``.
         steps: how many there were, those left out included.
+        recovery: what the run may go back to.
+
+    Raises:
+        InputError: the optimizer is LBFGS.
     """
 
     def __init__(
@@ -88,30 +100,33 @@ class Guard:
         limits: Limits = Limits(),  # noqa: B008 (it is frozen)
         *,
         parts: Sequence[Stateful] = (),
+        scaler: torch.amp.GradScaler | None = None,
         tell: Callable[[Event], None] | None = None,
     ) -> None:
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise InputError("the guard cannot watch LBFGS, which computes several losses a step")
         self.model, self.optimizer, self.policy, self.limits = model, optimizer, policy, limits
-        self.parts, self.tell = tuple(parts), tell or (lambda event: LOGGER.warning(event.line()))
+        self.scaler = scaler
+        self.tell = tell or (lambda event: LOGGER.warning(event.line()))
         self.events: list[Event] = []
         self.steps = 0
-        self.ceilings: list[float] | None = None
         self._bad = self._quiet = self._rollbacks = 0
         self._fresh = False  # no good step yet since a roll-back
+        self._spikes: deque[int] = deque(maxlen=limits.rare)  # steps of single ones
         self._loss = RunningMedian(limits.window, limits.least)
-        self._norm = RunningMedian(
-            limits.window, limits.least, floor=FLOOR_OF_LOGARITHM
-        )  # of the logarithm
-        self._change = RunningMedian(
-            limits.window, min(8, limits.window), floor=FLOOR_OF_LOGARITHM
-        )  # likewise
-        self._plateau = Plateau(math.ceil(limits.plateau / limits.every))
-        self._good = self._candidate = self._copy()
-        self._buffers = [buffer.clone() for buffer in model.buffers()]
+        self._first: float | None = None
+        self._norm = RunningMedian(limits.window, limits.least, floor=FLOOR_OF_LOGARITHM)
+        self._change = RunningMedian(limits.window, LEAST_UPDATES, floor=FLOOR_OF_LOGARITHM)
+        self._plateau = Plateau(math.ceil(limits.plateau_steps / limits.every))
+        self.recovery = Recovery(model, optimizer, parts, keep=policy.weights == "roll back")
+        self.recovery.restart(self._windows())
         self._hooks = ExitStack()
         self._dead: dict[str, float] = {}
 
     def check_start(self, inputs: torch.Tensor) -> list[Event]:
         """Look at the gain of every layer before the first step, and repair what is far off.
+
+        Where several processes train one network, call it before it is wrapped for that.
 
         Args:
             inputs: two or more, as the network will get them.
@@ -122,22 +137,31 @@ class Guard:
         Raises:
             StoppedByGuardError: the policy says so.
         """
-        found: list[Event] = []
+        found: dict[str, Event] = {}
         while True:
-            odd = odd_gains(gains(self.model, inputs), self.limits.gain)
-            name = next((n for n in odd if n not in {event.where for event in found}), None)
-            if name is None:
+            odd = odd_gains(gains(self.model, inputs), self.limits.gain_ratio)
+            finding = next((f for f in odd if f.where not in found), None)
+            if finding is None:
                 break
-            text = f"layer {name} has {odd[name]:.2g} times the gain of the others"
-            event = self._note("start", text, value=odd[name], typical=1.0, where=name)
-            found.append(event)
-            if event.action == "repair":  # the layers after it are judged anew
+            _, name, value, typical = finding
+            weight = own_weight(self.model, name)
+            repair = self.policy.start == "repair" and weight is not None
+            text = f"layer {name} has {value / typical:.2g} times the gain of the others"
+            event = self._note(
+                "start",
+                text,
+                action="warn" if self.policy.start == "repair" and not repair else "",
+                value=value,
+                typical=typical,
+                where=name,
+            )
+            found[name] = event
+            if repair and weight is not None:  # the layers after it are judged anew
                 with torch.no_grad():
-                    weight = self.model.get_submodule(name).weight
-                    weight.div_(odd[name])  # type: ignore[operator]
+                    weight.mul_(typical / value)
         if found:
-            self._good = self._candidate = self._copy()
-        return found
+            self.recovery.restart(self._windows())
+        return list(found.values())
 
     def step(
         self,
@@ -160,29 +184,41 @@ class Guard:
             StoppedByGuardError: the policy says so.
         """
         self.steps += 1
-        named = [(n, p) for n, p in self.model.named_parameters() if p.grad is not None]
-        sizes = norms([p.grad for _, p in named if p.grad is not None])
-        mean, norm = float(torch.as_tensor(loss).detach()), total(sizes)
-        action = self._judge(
-            mean, norm, dict(zip((n for n, _ in named), sizes, strict=True)), batch
-        )
-        dead, self._dead = self._dead, {}
-        self._hooks.close()
-        sampled = self.steps % self.limits.every == 0
+        dead = dict(self._dead)
+        self.close()
+        self.recovery.follow_groups(self._windows)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        named = [(n, p, p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
+        sizes = norms([grad for *_, grad in named])
+        mean, norm = _everywhere(float(torch.as_tensor(loss).detach()), self.model), total(sizes)
+        if self.scaler is not None and math.isfinite(mean) and not math.isfinite(norm):
+            action = "skip"  # the scale was too large, which the scaler sees too
+        else:
+            known = dict(zip((name for name, *_ in named), sizes, strict=True))
+            action = self._judge(mean, norm, known, batch)
         taken = action not in ("skip", "roll back")
         if action == "clip":
-            typical = math.exp(self._norm.median)
-            torch._foreach_mul_([p.grad for _, p in named if p.grad is not None], typical / norm)
+            ratio = math.exp(self._norm.median) / norm
+            for *_, grad in named:
+                grad.mul_(ratio)
         if taken:
-            before = [p.detach().clone() for _, p in named] if sampled else []
-            self._take(take or self.optimizer.step)
+            sampled = self.steps % self.limits.every == 0
+            before = [p.detach().clone() for _, p, _ in named] if sampled else []
+            self.recovery.take(take or self._take)
             self._learn(mean, norm)
             if before:
                 self._look_closely(named, before, sizes, dead)
-            _copy_all(self._buffers, list(self.model.buffers()))
-        if (self.steps + 1) % self.limits.every == 0:
-            self._dead = self._hooks.enter_context(watched(self.model, RECTIFIERS, dead_share))
+            self.recovery.keep_buffers()
+        if self.scaler is not None and (take is None or not taken):
+            self.scaler.update()
+        self._sample_next()
         return taken
+
+    def close(self) -> None:
+        """Take the guard's hooks off the network, where there are any: training is over."""
+        self._hooks.close()
+        self._dead = {}
 
     def report(self) -> str:
         """Return all events, one a line."""
@@ -194,199 +230,188 @@ class Guard:
         return {
             "events": [asdict(event) for event in self.events],
             "numbers": [self.steps, self._bad, self._quiet, self._rollbacks],
-            "ceilings": self.ceilings,
             "fresh": self._fresh,
+            "spikes": list(self._spikes),
             "windows": self._windows(),
             "change": self._change.state_dict(),
-            "good": self._good,
-            "candidate": self._candidate,
-            "buffers": self._buffers,
+            "recovery": self.recovery.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go to where :meth:`state_dict` was called; model and optimizer are restored elsewhere."""
         self.events = [Event(**event) for event in state["events"]]
         self.steps, self._bad, self._quiet, self._rollbacks = state["numbers"]
-        self.ceilings = state["ceilings"]
         self._fresh = state["fresh"]
+        self._spikes.clear()
+        self._spikes.extend(state["spikes"])
         self._load_windows(state["windows"])
         self._change.load_state_dict(state["change"])
-        self._good, self._candidate = state["good"], state["candidate"]
-        for mine, theirs in zip(self._buffers, state["buffers"], strict=True):
-            mine.copy_(theirs)
-        self._hooks.close()
-        self._dead = {}
+        self.recovery.load_state_dict(state["recovery"])
+        self.close()
+        self._sample_next()
+
+    def _sample_next(self) -> None:
+        """Have the activations of the next step read, if it is one that is looked at closely."""
         if (self.steps + 1) % self.limits.every == 0:
             self._dead = self._hooks.enter_context(watched(self.model, RECTIFIERS, dead_share))
 
+    def _take(self) -> None:
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+
     def _judge(self, loss: float, norm: float, sizes: dict[str, float], batch: Batch) -> str:
         """Find out what is wrong with a step, if anything, and return what is to be done."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            bad = [name for name, size in sizes.items() if not math.isfinite(size)]
-            what = f"the loss is {loss}" if not math.isfinite(loss) else "the loss is finite"
-            some = f"the gradient of {', '.join(bad[:3])}" + (" and others" if bad[3:] else "")
-            text = f"{what}, and {some} is not finite" if bad else what
-            event = self._note("nonfinite", text, where=bad[0] if bad else "", batch=batch)
-        elif self._loss.score(loss) > self.limits.z:
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        spike = finite and self._loss.score(loss) > self.limits.z
+        if finite and not spike:
+            return self._judge_gradient(norm, batch)
+        if spike and self._is_frequent(loss):
+            self._spikes.append(self.steps)
+            return self._judge_gradient(norm, batch)
+        kind, action = "loss", self.policy.loss
+        if not finite:
+            kind, action = "nonfinite", self.policy.nonfinite
+        self._bad, self._quiet = self._bad + 1, 0
+        if action != "warn":
+            self.recovery.restore_buffers()
+        if finite:
             typical = self._loss.median
             text = f"the loss is {loss:.4g}, after a median of {typical:.4g}"
-            event = self._note("loss", text, value=loss, typical=typical, batch=batch)
+            self._note(kind, text, value=loss, typical=typical, batch=batch)
         else:
-            self._bad = 0
-            if norm == 0.0 or self._norm.score(math.log(norm)) <= self.limits.z_gradient:
-                return ""
-            typical = math.exp(self._norm.median)
-            text = f"the gradient's norm is {norm:.4g}, after a median of {typical:.4g}"
-            return self._note("gradient", text, value=norm, typical=typical, batch=batch).action
-        self._bad, self._quiet = self._bad + 1, 0
-        if event.action == "skip":
-            _copy_all(list(self.model.buffers()), self._buffers)
-        return self._blame() if self._bad >= self.limits.confirm else event.action
+            bad = [name for name, size in sizes.items() if not math.isfinite(size)]
+            text = f"the loss is {loss if not math.isfinite(loss) else 'finite'}"
+            if bad:
+                text += f", and the gradient of {', '.join(bad[:3])}"
+                text += (" and others" if bad[3:] else "") + " is not"
+                text += " finite" if math.isfinite(loss) else ""
+            self._note(kind, text, where=bad[0] if bad else "", batch=batch)
+        if self._bad < self.limits.in_a_row:
+            return action
+        blamed = self._blame(finite=finite)
+        return action if blamed == "warn" and not finite else blamed
 
-    def _blame(self) -> str:
+    def _judge_gradient(self, norm: float, batch: Batch) -> str:
+        """Find out whether the gradient of a step stands out whose loss does not."""
+        if self._bad == 1:
+            self._spikes.append(self.steps - 1)  # the step before was a single one
+        self._bad = 0
+        if norm == 0.0 or self._norm.score(math.log(norm)) <= self.limits.z_gradient:
+            return ""
+        typical = math.exp(self._norm.median)
+        text = f"the gradient's norm is {norm:.4g}, after a median of {typical:.4g}"
+        action = self._note("gradient", text, value=norm, typical=typical, batch=batch).action
+        if action == "skip":
+            self._norm.add(math.log(norm))  # or a norm that has risen for good would end training
+            self.recovery.restore_buffers()
+        return action
+
+    def _is_frequent(self, loss: float) -> bool:
+        """Return whether single spikes like this belong to the run: a rare class, another loss."""
+        if self._bad or self._fresh or len(self._spikes) < self.limits.rare:
+            return False
+        earliest, latest = self._spikes[0], self._spikes[-1]
+        recent = earliest >= self.steps - self.limits.window and latest < self.steps - 1
+        return recent and self._first is not None and loss < LIKE * self._first
+
+    def _blame(self, *, finite: bool) -> str:
         """Decide, after several anomalous steps in a row, between the weights and the data."""
         row = f"{self._bad} anomalous steps in a row"
         self._bad = 0
         if self._fresh:
-            self._note(
-                "data",
-                f"{row} right after going back to weights that were good: the inputs or labels "
-                "have changed, look at the batches named above",
-            )
-            self._fresh = False  # the policy goes on with them: what is usual begins anew
-            self._loss.values.clear()
-            self._norm.values.clear()
+            text = f"{row} right after going back to weights that were good: the inputs or labels "
+            self._note("data", text + "have changed, look at the batches named above")
+            if finite:  # the policy goes on with them: what is usual begins anew
+                self._fresh, self._first = False, None
+                for window in (self._loss, self._norm):
+                    window.values.clear()
+                self.recovery.restart(self._windows())
             return "warn"
+        if self.policy.weights == "roll back" and self._rollbacks == self.limits.rollbacks:
+            text = f"{row}, after going back to good weights {self._rollbacks} times in vain: "
+            self._note("weights", text + "lower the learning rate", action="stop")
         action = self._note("weights", f"{row}: the weights are damaged").action
         if action == "roll back":
-            self._roll_back()
+            self._rollbacks += 1
+            self._load_windows(self.recovery.roll_back(self.limits.lower))
+            self._fresh = True
         return action
-
-    def _roll_back(self) -> None:
-        """Go back to the last good copy, and lower the learning rates."""
-        self._rollbacks += 1
-        if self._rollbacks > self.limits.rollbacks:
-            raise StoppedByGuardError(
-                f"the run went back to good weights {self.limits.rollbacks} times and did not get "
-                "better: lower the learning rate, and look at the first of the events",
-                self.events,
-            )
-        scheduled = [group["lr"] for group in self.optimizer.param_groups]
-        used = self._rates()
-        for part, state in zip(self._movable(), self._good["parts"], strict=True):
-            part.load_state_dict(copy.deepcopy(state))  # or its tensors would become the part's own
-        for group, rate in zip(self.optimizer.param_groups, scheduled, strict=True):
-            group["lr"] = rate  # where the schedule is now, which does not go back
-        self._load_windows(self._good["windows"])
-        _copy_all(self._buffers, list(self.model.buffers()))
-        self._candidate = self._good
-        # Where the rate had jumped, that was the reason: what was good enough before is so again.
-        both = zip(used, self._good["rates"], strict=True)
-        self.ceilings = [min(self.limits.lower * now, then) for now, then in both]
-        self._fresh, self._quiet = True, 0
-
-    def _rates(self) -> list[float]:
-        """Return the learning rates of a step taken now."""
-        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        if self.ceilings is None:
-            return rates
-        return [min(pair) for pair in zip(rates, self.ceilings, strict=True)]
-
-    def _take(self, take: Callable[[], object]) -> None:
-        """Take the step below the ceilings, and put the schedule's learning rates back."""
-        groups = self.optimizer.param_groups
-        scheduled = [group["lr"] for group in groups]
-        try:
-            if self.ceilings is not None:
-                for group, rate in zip(groups, self._rates(), strict=True):
-                    group["lr"] = rate
-            take()
-        finally:
-            for group, rate in zip(groups, scheduled, strict=True):
-                group["lr"] = rate
 
     def _learn(self, loss: float, norm: float) -> None:
         """Take a step that was made into what is usual."""
         if math.isfinite(loss):
             self._loss.add(loss)
-            if self._loss.floor == 0.0 and self._loss.ready:
-                self._loss.floor = FLOOR * abs(self._loss.median)
+            median = abs(self._loss.median)
+            if self._first is None and len(self._loss.values) == FIRST:
+                self._first = median
+            self._loss.floor = FLOOR * math.sqrt((self._first or 0.0) * median)
         if 0.0 < norm < math.inf:
             self._norm.add(math.log(norm))
         if self._bad:
             return
         self._fresh = False
         self._quiet += 1
-        if self.ceilings is not None and self._quiet % self.limits.recover == 0:
-            rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-            self.ceilings = [ceiling / self.limits.lower for ceiling in self.ceilings]
-            if all(rate <= ceiling for rate, ceiling in zip(rates, self.ceilings, strict=True)):
-                self.ceilings = None
+        if self.recovery.held_down and self._quiet % self.limits.quiet_steps == 0:
+            self.recovery.let_go(1.0 / self.limits.lower)
+            if not self.recovery.held_down:
+                self._rollbacks = 0
 
     def _look_closely(
-        self,
-        named: list[tuple[str, nn.Parameter]],
-        before: list[torch.Tensor],
-        sizes: list[float],
-        dead: dict[str, float],
+        self, named: Named, before: list[torch.Tensor], sizes: list[float], dead: dict[str, float]
     ) -> None:
         """Look at what is dear to look at, and keep a copy of the weights."""
         weights = norms(before)
-        changes = torch._foreach_sub([p.detach() for _, p in named], before)
-        moved, weight = total(norms(changes)), total(weights)
-        if 0.0 < moved < math.inf and weight > 0.0:
-            share = math.log(moved / weight)
-            if self._change.score(share) > self.limits.z_gradient:
-                typical = math.exp(self._change.median)
-                text = f"the step changed the weights by {moved / weight:.2g} of their norm, after "
-                text += f"a median of {typical:.2g}"
-                self._note("update", text, value=moved / weight, typical=typical)
-            self._change.add(share)
-        self._compare_layers(
-            {
-                name: size / weight
-                for (name, p), size, weight in zip(named, sizes, weights, strict=True)
-                if p.ndim > 1 and weight > 0.0
-            }
-        )
-        for name, share in dead.items():
-            if share > self.limits.dead:
-                text = f"{share:.0%} of the units of {name} are 0 for the whole batch"
-                self._note("dead", text, value=share, where=name)
+        torch._foreach_sub_(before, [p.detach() for _, p, _ in named])
+        moved, weight = total(norms(before)), total(weights)
+        before.clear()
+        self._look_at_update(moved, weight)
+        relative = {
+            name: size / weight
+            for (name, p, _), size, weight in zip(named, sizes, weights, strict=True)
+            if p.ndim > 1 and weight > 0.0
+        }
+        for kind, where, value, typical in odd_gradients(relative, self.limits.layer_ratio):
+            text = f"the gradient of {where} is {value:.2g} times its weights; the median layer's "
+            self._note(kind, text + f"is {typical:.2g}", value=value, typical=typical, where=where)
+        for where, share in dead.items():
+            if share > self.limits.dead_share:
+                text = f"{share:.0%} of the units of {where} are 0 for the whole batch"
+                self._note("dead", text, value=share, where=where)
         if self._loss.ready and self._plateau(self._loss.median):
             text = f"the loss stays at a median of {self._loss.median:.4g}"
             self._note("plateau", text, value=self._loss.median)
-        if not self._bad:
-            self._good, self._candidate = self._candidate, self._copy()
+        if not self._bad and math.isfinite(moved):
+            self.recovery.advance(self._windows())
 
-    def _compare_layers(self, relative: dict[str, float]) -> None:
-        """Find layers whose gradient, relative to their weights, is unlike that of the others."""
-        if not relative:
+    def _look_at_update(self, moved: float, weight: float) -> None:
+        if moved == 0.0 or weight == 0.0:
             return
-        typical = statistics.median(relative.values())
-        for name, size in relative.items():
-            if size < typical / self.limits.depth:
-                kind = "vanishing"
-            elif size > typical * self.limits.depth:
-                kind = "exploding"
-            else:
-                continue
-            text = f"the gradient of {name}, relative to its weights, is {size:.2g}; the median "
-            text += f"layer's is {typical:.2g}"
-            self._note(kind, text, value=size, typical=typical, where=name)
+        if not math.isfinite(moved):
+            self._note("update", "the step left weights that are not finite")
+            return
+        share = math.log(moved / weight)
+        if self._change.score(share) > self.limits.z_gradient:
+            typical = math.exp(self._change.median)
+            text = f"the step changed the weights by {moved / weight:.2g} of their norm, after a "
+            text += f"median of {typical:.2g}"
+            self._note("update", text, value=moved / weight, typical=typical)
+        self._change.add(share)
 
     def _note(
         self,
         kind: str,
         text: str,
         *,
+        action: str = "",
         value: float | None = None,
         typical: float | None = None,
         where: str = "",
         batch: Batch = (),
     ) -> Event:
-        """Write an event down, and stop where the policy says so."""
-        action: str = getattr(self.policy, kind)
+        """Write an event down, and stop where that is the action (the policy's by default)."""
+        action = action or getattr(self.policy, kind)
         if action == "warn":  # one event stands for a row of them
             for event in reversed(self.events):
                 if (event.kind, event.where) == (kind, where):
@@ -394,38 +419,54 @@ class Guard:
                         break
                     event.last, event.count = self.steps, event.count + 1
                     return event
-        numbers = [int(n) for n in (batch() if callable(batch) else batch)]
-        event = Event(kind, self.steps, action, text, value, typical, where, numbers, self.steps)
+        event = Event(
+            kind,
+            self.steps,
+            action,
+            text,
+            value if value is not None and math.isfinite(value) else None,
+            typical if typical is not None and math.isfinite(typical) else None,
+            where,
+            _numbers(batch),
+            self.steps,
+        )
         self.events.append(event)
         self.tell(event)
         if action == "stop":
+            self.close()
             raise StoppedByGuardError(event.line(), self.events)
         return event
-
-    def _movable(self) -> tuple[Stateful, ...]:
-        return (self.model, self.optimizer, *self.parts)
-
-    def _copy(self) -> State:
-        """Return a copy of all that goes back together."""
-        return {
-            "parts": [copy.deepcopy(part.state_dict()) for part in self._movable()],
-            "rates": self._rates(),
-            "windows": self._windows(),
-        }
 
     def _windows(self) -> State:
         return {
             "loss": self._loss.state_dict(),
+            "first": self._first,
             "norm": self._norm.state_dict(),
             "plateau": self._plateau.state_dict(),
         }
 
     def _load_windows(self, state: State) -> None:
         self._loss.load_state_dict(state["loss"])
+        self._first = state["first"]
         self._norm.load_state_dict(state["norm"])
         self._plateau.load_state_dict(state["plateau"])
 
 
-def _copy_all(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
-    if to:
-        torch._foreach_copy_(to, source)
+def _numbers(batch: Batch) -> list[int]:
+    """Return the numbers of a batch's inputs; none where they are no numbers."""
+    given: Any = batch() if callable(batch) else batch
+    try:
+        return [int(number) for number in given]
+    except (TypeError, ValueError):
+        return []  # a report that lacks them is better than a run that ends for them
+
+
+def _everywhere(loss: float, model: nn.Module) -> float:
+    """Return the largest loss of all processes that train one network together."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return loss
+    device = next(model.parameters()).device
+    largest = torch.tensor(loss if math.isfinite(loss) else math.inf, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return float(largest)

@@ -28,12 +28,10 @@ from ngs.train.checkpoint import (
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, load
 from ngs.train.memory import keep_freed_memory
-from ngs.train.optimizers import (
-    check_installed,
-)
-from ngs.train.policy import StoppedByGuardError
+from ngs.train.optimizers import check_installed, stay_at_evaluation_point
+from ngs.train.policy import Event, StoppedByGuardError
 from ngs.train.records import Record, bfloat16_units, provenance
-from ngs.train.run import Clock, Run, initial_network
+from ngs.train.run import Clock, DivergenceError, Run, initial_network
 
 
 def train(
@@ -97,7 +95,7 @@ def train(
     say(f"model: {config.model}, {record['parameters']:,} parameters")
     say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
     if run.guard is not None:
-        run.guard.tell = lambda event: (warn or say)(event.line())
+        run.guard.tell = lambda event: _tell(event, warn or say)
     saver.load(data)
     steps = {"total": run.total_steps, "initial": run.step}
     with (
@@ -106,18 +104,27 @@ def train(
     ):
         # One warning a step would bury everything else; the row of the epoch counts them.
         warnings.filterwarnings("ignore", "NGS refused a step", RuntimeWarning)
-        while len(run.rows) < config.epochs and not run.reached():
-            try:
+        try:
+            while len(run.rows) < config.epochs and not run.reached():
                 row = run.epoch(bar, saver.after_step)
-            except StoppedByGuardError as error:
-                error.record = {**record, **_past(run, saver), "failed": str(error)}
-                raise
-            if watch is not None:
-                watch(row)
-            with tqdm.external_write_mode():
-                say(_line(row, config.epochs))
-    test = run.finish()
+                if watch is not None:
+                    watch(row)
+                with tqdm.external_write_mode():
+                    say(_line(row, config.epochs))
+            test = run.finish()
+        except (DivergenceError, StoppedByGuardError) as error:
+            error.record = {**record, **_past(run, saver), "failed": str(error)}
+            if isinstance(error, StoppedByGuardError) and run.guard is not None:
+                run.guard.recovery.put_back()
+                stay_at_evaluation_point(run.optimizer)
+                error.network = model
+            raise
     return model, {**record, **_past(run, saver), "test": test}
+
+
+def _tell(event: Event, warn: Callable[[str], None]) -> None:
+    with tqdm.external_write_mode():
+        warn(event.line())
 
 
 def _past(run: Run, saver: "Saver") -> Record:

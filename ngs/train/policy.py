@@ -78,6 +78,19 @@ POLICIES = {"watch": WATCH, "act": ACT}
 """Policies by name."""
 
 
+COUNTS = {
+    "window": 2,
+    "least": 2,
+    "rare": 1,
+    "in_a_row": 1,
+    "every": 1,
+    "quiet_steps": 1,
+    "rollbacks": 1,
+    "plateau_steps": 1,
+}
+"""Limits that are counts, and the least that each may be."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """From where on something is an anomaly.
@@ -86,19 +99,22 @@ class Limits:
         z: robust z-score of a spike of the loss, see :class:`ngs.train.anomalies.RunningMedian`.
         z_gradient: the same for the logarithms of gradient norms and of updates, which have longer
             tails.
-        window: steps of the running median.
+        window: steps that the scale of a score is taken from.
         least: steps before a spike can be told.
-        confirm: anomalous steps in a row after which it is the weights, or the data.
+        rare: spikes of single steps in a window above which they are taken for usual: a rare class,
+            or another loss every few steps.
+        in_a_row: anomalous steps in a row after which it is the weights, or the data.
         every: steps from one look at what is dear (activations, updates, a copy of the weights) to
             the next.
         lower: what the learning rate is multiplied by at a roll-back; it returns to that of the
             last good weights where that is less.
-        recover: quiet steps after which a lowered learning rate may rise by one such factor.
-        rollbacks: after that many the run is stopped.
-        dead: share of dead units in a layer.
-        depth: ratio of relative gradient norms between a layer and the median layer.
-        gain: ratio of gains at the start between a layer and the median layer.
-        plateau: steps in which the loss must fall.
+        quiet_steps: steps without a spike after which a lowered learning rate may rise by one such
+            factor.
+        rollbacks: after that many without a recovery between them the run is stopped.
+        dead_share: share of dead units in a layer.
+        layer_ratio: ratio of relative gradient norms between a layer and the median layer.
+        gain_ratio: ratio of gains at the start between a layer and the median layer.
+        plateau_steps: steps in which the loss must fall.
 
     Raises:
         InputError: one is out of its range.
@@ -108,24 +124,26 @@ class Limits:
     z_gradient: float = 12.0
     window: int = 100
     least: int = 20
-    confirm: int = 3
+    rare: int = 3
+    in_a_row: int = 3
     every: int = 25
     lower: float = 0.1
-    recover: int = 50
+    quiet_steps: int = 50
     rollbacks: int = 20
-    dead: float = 0.5
-    depth: float = 1e4
-    gain: float = 30.0
-    plateau: int = 500
+    dead_share: float = 0.5
+    layer_ratio: float = 1e4
+    gain_ratio: float = 30.0
+    plateau_steps: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("window", "least", "confirm", "every", "recover", "rollbacks", "plateau"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("z", "z_gradient", "depth", "gain"):
+        for name, lowest in COUNTS.items():
+            given = getattr(self, name)
+            if not isinstance(given, int) or given < lowest:
+                raise InputError(f"{name} must be a whole number from {lowest} up, got {given}")
+        for name in ("z", "z_gradient", "layer_ratio", "gain_ratio"):
             if not 1.0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be finite and above 1, got {getattr(self, name)}")
-        for name in ("lower", "dead"):
+        for name in ("lower", "dead_share"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise InputError(f"{name} must lie in (0, 1), got {getattr(self, name)}")
         if self.least > self.window:
@@ -190,9 +208,14 @@ class StoppedByGuardError(RuntimeError):
     Attributes:
         events: all events of the run.
         record: what :func:`ngs.train.loop.train` would have returned of it; empty elsewhere.
+        network: the network there, with the last good weights; ``None`` elsewhere.
     """
 
     def __init__(self, message: str, events: list[Event]) -> None:
-        super().__init__(message)
+        super().__init__(message, events)
         self.events = events
         self.record: dict[str, Any] = {}
+        self.network: Any = None
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -61,7 +61,13 @@ def range_test(
     if steps < 10:
         raise InputError(f"steps must be 10 or more, got {steps}")
     config = replace(
-        config, schedule="constant", average=0.0, lookahead=0, low_share=0.0, low_side=0
+        config,
+        schedule="constant",
+        average=0.0,
+        lookahead=0,
+        low_share=0.0,
+        low_side=0,
+        guard="off",  # it would mend what is looked for
     )
     run = set_up(config, download=download, data=data)
     rates = [low * (high / low) ** (t / (steps - 1)) for t in range(steps)]

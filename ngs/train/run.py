@@ -48,7 +48,15 @@ SHOW_EVERY = 0.5
 
 
 class DivergenceError(RuntimeError):
-    """A loss became infinite or NaN; the message says where and what to lower."""
+    """A loss became infinite or NaN; the message says where and what to lower.
+
+    Attributes:
+        record: what :func:`ngs.train.loop.train` would have returned of the run; empty elsewhere.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.record: Record = {}
 
 
 @dataclass
@@ -214,16 +222,15 @@ class Run:
             bar: is moved on at every step.
             after_step: is called after every step, when the state is whole.
         """
-        number, done = len(self.rows) + 1, self.step % self.steps_per_epoch
-        if self.seen and not done:
-            done = self.steps_per_epoch  # stopped after the last step of the epoch
+        number = len(self.rows) + 1
+        done = self.step - len(self.rows) * self.steps_per_epoch  # all, if it stopped after those
         begin, shown = time.perf_counter() - self.seconds, -math.inf
         self.model.train()
         if isinstance(self.model, models.FastNet) and 0 < self.config.whitening_epochs < number:
             self.model.freeze()
-            # Or NGS would go on shifting it by its last velocity whenever the iterate is asked for.
-            self.optimizer.state.pop(self.model.whiten.bias, None)  # type: ignore[arg-type]
+            self._drop_frozen()
         source = self.pass_over(number, start=done)
+        last = self.loss_sum, self.right, self.seen
         while True:
             with self.clock.part("data"):
                 batch = next(source, None)
@@ -231,11 +238,11 @@ class Run:
                 break
             with self.clock.part(self._part(batch[0])):
                 loss, correct = self.train_step(*batch)
+                last = loss * len(batch[1]), correct, len(batch[1])
                 if self.taken:
-                    count = len(batch[1])
-                    self.loss_sum += loss * count
-                    self.right += correct
-                    self.seen += count
+                    self.loss_sum += last[0]
+                    self.right += last[1]
+                    self.seen += last[2]
             now = time.perf_counter()
             if not bar.disable and now - shown > SHOW_EVERY:
                 shown = now
@@ -247,19 +254,20 @@ class Run:
             bar.update()
             self.seconds = now - begin
             after_step()
-        if not self.seen:
-            raise DivergenceError(f"the guard left every step of epoch {number} out: lower --lr")
-        mean_loss = float(self.loss_sum) / self.seen
+        left_out = len(self.data.train) - self.seen
+        if not self.seen:  # the guard took no step of it: tell of the last one
+            self.loss_sum, self.right, self.seen = last
+        mean_loss = float(self.loss_sum) / max(self.seen, 1)
         self._check_finite(mean_loss, f"the training loss became {mean_loss} in epoch {number}")
         row: Record = {
             "epoch": number,
             "lr": self.optimizer.param_groups[-1]["lr"],
             **learned_rate(self.optimizer),
             "train_loss": round(mean_loss, 5),
-            "train_accuracy": round(int(self.right) / self.seen, 5),
+            "train_accuracy": round(int(self.right) / max(self.seen, 1), 5),
         }
-        if self.seen < len(self.data.train):
-            row["left_out"] = len(self.data.train) - self.seen
+        if left_out:
+            row["left_out"] = left_out
         refused = int(getattr(self.optimizer, "refused", 0))
         if refused > self.refused:
             row["refused"] = refused - self.refused
@@ -271,6 +279,15 @@ class Run:
         self.rows.append(row)
         self._begin_epoch()
         return row
+
+    def _drop_frozen(self) -> None:
+        """Forget what the optimizer knows of parameters that do not train any more.
+
+        Or NGS would go on shifting them by their last velocity whenever the iterate is asked for.
+        """
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                self.optimizer.state.pop(parameter, None)
 
     def _part(self, images: torch.Tensor) -> str:
         """Return what the time of a step counts as: torch compiles anew for what it has not met."""
@@ -298,7 +315,7 @@ class Run:
         self.optimizer.zero_grad()
         total, right = torch.zeros((), device=self.device), torch.zeros_like(labels[0])
         if self.guard is not None and self.step == 1:
-            self.guard.check_start(images)
+            self.guard.check_start(images.chunk(self.parts)[0])
         parts = zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)
         answers = []
         for some, their_labels in parts:
@@ -312,17 +329,20 @@ class Run:
             self.optimize()
         else:
             self.taken = self.guard.step(total, lambda: self._numbers(answers), self.optimize)
+            if not self.taken:
+                self._drop_frozen()  # older states may know what has been frozen since
         return total, right
 
     def _numbers(self, answers: list[tuple[torch.Tensor, torch.Tensor]]) -> list[int]:
-        """Return the numbers of the images of this step, those of the largest loss first."""
+        """Return the numbers of the images of this step in the data set, the largest loss first."""
         generator = torch.Generator()
         generator.set_state(self.drawn_from)
         parts = order_of(len(self.data.train), self.batch_size, generator)
         picked = parts[(self.step - 1) % self.steps_per_epoch]
         losses = [functional.cross_entropy(s, c, reduction="none") for s, c in answers]
         worst = torch.cat(losses).nan_to_num(torch.inf).argsort(descending=True, stable=True)
-        return [int(n) for n in picked[worst.cpu()]]
+        picked, numbers = picked[worst.cpu()], self.data.train.numbers
+        return [int(n) for n in (picked if numbers is None else numbers[picked])]
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean loss that is trained on, and the scores without their graph."""
@@ -364,6 +384,8 @@ class Run:
 
     def finish(self) -> Record:
         """Leave the network at what its optimizer returns, and measure it on the test set."""
+        if self.guard is not None:
+            self.guard.close()
         with self.clock.part("evaluate"):
             stay_at_evaluation_point(self.optimizer)
             if self.average is not None:
@@ -464,7 +486,7 @@ def _worst(
 
 def _to(split: Split, device: torch.device) -> Split:
     images = split.images.contiguous(memory_format=torch.channels_last)  # quick to take parts of
-    return Split(images.to(device), split.labels.to(device))
+    return Split(images.to(device), split.labels.to(device), split.numbers)
 
 
 def _explain_if_compiler_failed(error: RuntimeError) -> None:
