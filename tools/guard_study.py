@@ -35,6 +35,8 @@ BASE = TrainConfig(
     side=16,
     precision="float32",
 )
+TIMED = (("small", 16), ("convnet-narrow", 32), ("fast", 32))
+"""Networks whose steps are timed, and the side of their images."""
 AT_START = ("layer 1,000 times too small", "layer 1,000 times too large")
 """Faults that are looked at in the network without normalisation alone: it would undo them."""
 
@@ -95,7 +97,7 @@ def _one(config: TrainConfig, fault: str, data: Any, out: Path) -> None:
 def cost(blocks: int, out: Path) -> None:
     """Time steps with and without the guard."""
     rows = []
-    for model, side in (("small", 16), ("convnet-narrow", 32), ("fast", 32)):
+    for model, side in TIMED:
         config = replace(BASE, dataset="offline", validation=0, train_images=0, model=model)
         config = replace(config, side=side, device="cpu")
         runs = {guard: set_up(replace(config, guard=guard)) for guard in ("off", "act")}
