@@ -1,6 +1,6 @@
 """The guard: looks at every training step before it is taken, and acts by a stated policy.
 
-It rests on torch, and on the policy, the detectors, the probes and the recovery beside it.
+It rests on torch, and on policy, probes, recovery and what is usual beside it.
 """
 
 import logging
@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from ngs.errors import InputError
-from ngs.train.anomalies import Plateau, RunningMedian
 from ngs.train.policy import ACT, Event, Limits, Policy, StoppedByGuardError
 from ngs.train.probes import (
     RECTIFIERS,
@@ -29,24 +28,13 @@ from ngs.train.probes import (
     watched,
 )
 from ngs.train.recovery import Recovery, State, Stateful
+from ngs.train.usual import Usual
 
 Batch = Iterable[int] | torch.Tensor | Callable[[], Iterable[int]]
 Named = list[tuple[str, nn.Parameter, torch.Tensor]]
 """Name, parameter and gradient of all that have one."""
 
 LOGGER = logging.getLogger(__name__)
-FLOOR = 0.05
-"""Smallest scale of the loss's z-score, as a share of the loss: of the geometric mean of its median
-at the beginning and its present one."""
-FIRST = 5
-"""How many losses the median at the beginning is taken from."""
-FLOOR_OF_LOGARITHM = 0.15
-"""Smallest scale of the z-scores of norms: a spike is some six times what is usual, or more."""
-LIKE = 2.0
-"""Up to so many times the median at the beginning, spikes can be those of a kind of batch that is
-rare and not learned yet. Broken ones know no such bound."""
-LEAST_UPDATES = 8
-"""Updates that are looked at before one can stand out."""
 
 
 class Guard:
@@ -113,13 +101,9 @@ class Guard:
         self._bad = self._quiet = self._rollbacks = 0
         self._fresh = False  # no good step yet since a roll-back
         self._spikes: deque[int] = deque(maxlen=limits.rare)  # steps of single ones
-        self._loss = RunningMedian(limits.window, limits.least)
-        self._first: float | None = None
-        self._norm = RunningMedian(limits.window, limits.least, floor=FLOOR_OF_LOGARITHM)
-        self._change = RunningMedian(limits.window, LEAST_UPDATES, floor=FLOOR_OF_LOGARITHM)
-        self._plateau = Plateau(math.ceil(limits.plateau_steps / limits.every))
+        self.usual = Usual(limits)
         self.recovery = Recovery(model, optimizer, parts, keep=policy.weights == "roll back")
-        self.recovery.restart(self._windows())
+        self.recovery.restart(self.usual.at_the_copy())
         self._hooks = ExitStack()
         self._dead: dict[str, float] = {}
 
@@ -160,7 +144,7 @@ class Guard:
                 with torch.no_grad():
                     weight.mul_(typical / value)
         if found:
-            self.recovery.restart(self._windows())
+            self.recovery.restart(self.usual.at_the_copy())
         return list(found.values())
 
     def step(
@@ -186,7 +170,7 @@ class Guard:
         self.steps += 1
         dead = dict(self._dead)
         self.close()
-        self.recovery.follow_groups(self._windows)
+        self.recovery.follow_groups(self.usual.at_the_copy)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         named = [(n, p, p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
@@ -199,7 +183,7 @@ class Guard:
             action = self._judge(mean, norm, known, batch)
         taken = action not in ("skip", "roll back")
         if action == "clip":
-            ratio = math.exp(self._norm.median) / norm
+            ratio = self.usual.norm / norm
             for *_, grad in named:
                 grad.mul_(ratio)
         if taken:
@@ -232,8 +216,7 @@ class Guard:
             "numbers": [self.steps, self._bad, self._quiet, self._rollbacks],
             "fresh": self._fresh,
             "spikes": list(self._spikes),
-            "windows": self._windows(),
-            "change": self._change.state_dict(),
+            "usual": self.usual.state_dict(),
             "recovery": self.recovery.state_dict(),
         }
 
@@ -244,8 +227,7 @@ class Guard:
         self._fresh = state["fresh"]
         self._spikes.clear()
         self._spikes.extend(state["spikes"])
-        self._load_windows(state["windows"])
-        self._change.load_state_dict(state["change"])
+        self.usual.load_state_dict(state["usual"])
         self.recovery.load_state_dict(state["recovery"])
         self.close()
         self._sample_next()
@@ -264,7 +246,7 @@ class Guard:
     def _judge(self, loss: float, norm: float, sizes: dict[str, float], batch: Batch) -> str:
         """Find out what is wrong with a step, if anything, and return what is to be done."""
         finite = math.isfinite(loss) and math.isfinite(norm)
-        spike = finite and self._loss.score(loss) > self.limits.z
+        spike = finite and self.usual.is_spike(loss)
         if finite and not spike:
             return self._judge_gradient(norm, batch)
         if spike and self._is_frequent(loss):
@@ -277,7 +259,7 @@ class Guard:
         if action != "warn":
             self.recovery.restore_buffers()
         if finite:
-            typical = self._loss.median
+            typical = self.usual.losses.median
             text = f"the loss is {loss:.4g}, after a median of {typical:.4g}"
             self._note(kind, text, value=loss, typical=typical, batch=batch)
         else:
@@ -298,13 +280,13 @@ class Guard:
         if self._bad == 1:
             self._spikes.append(self.steps - 1)  # the step before was a single one
         self._bad = 0
-        if norm == 0.0 or self._norm.score(math.log(norm)) <= self.limits.z_gradient:
+        if not self.usual.norm_stands_out(norm):
             return ""
-        typical = math.exp(self._norm.median)
+        typical = self.usual.norm
         text = f"the gradient's norm is {norm:.4g}, after a median of {typical:.4g}"
         action = self._note("gradient", text, value=norm, typical=typical, batch=batch).action
         if action == "skip":
-            self._norm.add(math.log(norm))  # or a norm that has risen for good would end training
+            self.usual.learn_norm(norm)  # or a norm that has risen for good would end training
             self.recovery.restore_buffers()
         return action
 
@@ -314,7 +296,7 @@ class Guard:
             return False
         earliest, latest = self._spikes[0], self._spikes[-1]
         recent = earliest >= self.steps - self.limits.window and latest < self.steps - 1
-        return recent and self._first is not None and loss < LIKE * self._first
+        return recent and self.usual.may_be_rare(loss)
 
     def _blame(self, *, finite: bool) -> str:
         """Decide, after several anomalous steps in a row, between the weights and the data."""
@@ -324,10 +306,9 @@ class Guard:
             text = f"{row} right after going back to weights that were good: the inputs or labels "
             self._note("data", text + "have changed, look at the batches named above")
             if finite:  # the policy goes on with them: what is usual begins anew
-                self._fresh, self._first = False, None
-                for window in (self._loss, self._norm):
-                    window.values.clear()
-                self.recovery.restart(self._windows())
+                self._fresh = False
+                self.usual.forget()
+                self.recovery.restart(self.usual.at_the_copy())
             return "warn"
         if self.policy.weights == "roll back" and self._rollbacks == self.limits.rollbacks:
             text = f"{row}, after going back to good weights {self._rollbacks} times in vain: "
@@ -335,20 +316,13 @@ class Guard:
         action = self._note("weights", f"{row}: the weights are damaged").action
         if action == "roll back":
             self._rollbacks += 1
-            self._load_windows(self.recovery.roll_back(self.limits.lower))
+            self.usual.go_back(self.recovery.roll_back(self.limits.lower))
             self._fresh = True
         return action
 
     def _learn(self, loss: float, norm: float) -> None:
         """Take a step that was made into what is usual."""
-        if math.isfinite(loss):
-            self._loss.add(loss)
-            median = abs(self._loss.median)
-            if self._first is None and len(self._loss.values) == FIRST:
-                self._first = median
-            self._loss.floor = FLOOR * math.sqrt((self._first or 0.0) * median)
-        if 0.0 < norm < math.inf:
-            self._norm.add(math.log(norm))
+        self.usual.learn(loss, norm)
         if self._bad:
             return
         self._fresh = False
@@ -379,11 +353,11 @@ class Guard:
             if share > self.limits.dead_share:
                 text = f"{share:.0%} of the units of {where} are 0 for the whole batch"
                 self._note("dead", text, value=share, where=where)
-        if self._loss.ready and self._plateau(self._loss.median):
-            text = f"the loss stays at a median of {self._loss.median:.4g}"
-            self._note("plateau", text, value=self._loss.median)
+        if self.usual.is_level():
+            median = self.usual.losses.median
+            self._note("plateau", f"the loss stays at a median of {median:.4g}", value=median)
         if not self._bad and math.isfinite(moved):
-            self.recovery.advance(self._windows())
+            self.recovery.advance(self.usual.at_the_copy())
 
     def _look_at_update(self, moved: float, weight: float) -> None:
         if moved == 0.0 or weight == 0.0:
@@ -391,13 +365,11 @@ class Guard:
         if not math.isfinite(moved):
             self._note("update", "the step left weights that are not finite")
             return
-        share = math.log(moved / weight)
-        if self._change.score(share) > self.limits.z_gradient:
-            typical = math.exp(self._change.median)
+        typical = self.usual.update_stands_out(moved / weight)
+        if typical is not None:
             text = f"the step changed the weights by {moved / weight:.2g} of their norm, after a "
             text += f"median of {typical:.2g}"
             self._note("update", text, value=moved / weight, typical=typical)
-        self._change.add(share)
 
     def _note(
         self,
@@ -436,20 +408,6 @@ class Guard:
             self.close()
             raise StoppedByGuardError(event.line(), self.events)
         return event
-
-    def _windows(self) -> State:
-        return {
-            "loss": self._loss.state_dict(),
-            "first": self._first,
-            "norm": self._norm.state_dict(),
-            "plateau": self._plateau.state_dict(),
-        }
-
-    def _load_windows(self, state: State) -> None:
-        self._loss.load_state_dict(state["loss"])
-        self._first = state["first"]
-        self._norm.load_state_dict(state["norm"])
-        self._plateau.load_state_dict(state["plateau"])
 
 
 def _numbers(batch: Batch) -> list[int]:
