@@ -292,7 +292,12 @@ def test_any_optimizer_goes_back_to_the_last_good_copy(
     assert same(task.optimizer.state_dict()["state"], copies[50][1]["state"])
     assert [group["lr"] for group in task.optimizer.param_groups] == rates
     assert task.guard.recovery.ceilings == pytest.approx([0.1 * rate for rate in rates])
-    assert task.step()
+    for _ in range(3):
+        assert task.step()
+    for _ in range(3):  # and to the same copy again, which those steps must not have touched
+        assert not task.step(spoil=100.0)
+    assert weights(task.model) == copies[50][0]
+    assert same(task.optimizer.state_dict()["state"], copies[50][1]["state"])
 
 
 def test_a_lowered_rate_counts_inside_the_step_alone() -> None:
