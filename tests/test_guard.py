@@ -429,32 +429,34 @@ def test_a_loss_that_does_not_fall_is_reported() -> None:
 
 
 def test_a_guard_goes_on_from_any_step_as_if_it_had_never_stopped() -> None:
-    spoiled = {33, 41, 42, 43, 44, 70}
+    spoils = dict.fromkeys((33, *range(41, 45), *range(140, 146)), 100.0)
+    spoils |= dict.fromkeys((100, 106, 112, 118, 124), 2.0)
 
-    def run(cuts: bool) -> tuple[Any, bytes]:
-        task = Task(MAKERS["NGS"], limits=Limits(every=10, quiet_steps=15))
-        for number in range(1, 91):
-            task.step(spoil=100.0 if number in spoiled else 0.0)
+    def fresh() -> Task:
+        limits = Limits(every=10, quiet_steps=15, window=50)
+        return Task(MAKERS["NGS"], policy=Policy(data="warn"), limits=limits)
+
+    def run(cuts: bool) -> tuple[Any, bytes, list[bool]]:
+        task, taken = fresh(), []
+        for number in range(1, 161):
+            taken.append(task.step(spoil=spoils.get(number, 0.0)))
             if cuts:
                 file = io.BytesIO()
-                parts = (task.model, task.optimizer, task.guard)
-                torch.save([part.state_dict() for part in parts], file)
+                torch.save([p.state_dict() for p in (task.model, task.optimizer, task.guard)], file)
                 file.seek(0)
-                other = Task(MAKERS["NGS"], limits=Limits(every=10, quiet_steps=15))
-                states = torch.load(file, weights_only=True)
-                for part, state in zip(
-                    (other.model, other.optimizer, other.guard), states, strict=True
-                ):
+                other = fresh()
+                parts = (other.model, other.optimizer, other.guard)
+                for part, state in zip(parts, torch.load(file, weights_only=True), strict=True):
                     part.load_state_dict(state)
                 other.draws = task.draws
                 task.guard.close()
                 task = other
-        return task.guard.state_dict(), weights(task.model)
+        return task.guard.state_dict(), weights(task.model), taken
 
-    (whole, its_weights), (parts, their_weights) = run(False), run(True)
-    assert [event["kind"] for event in whole["events"]] == (
-        ["loss"] * 4 + ["weights"] + ["loss"] * 3
-    )
+    (whole, its_weights, taken), (parts, their_weights, also_taken) = run(False), run(True)
+    assert {"loss", "weights", "data"} <= {event["kind"] for event in whole["events"]}
+    assert [taken[number - 1] for number in (106, 112, 118, 124)] == [False, False, True, True]
+    assert also_taken == taken
     assert their_weights == its_weights
     assert same(parts, whole)
 
@@ -504,12 +506,26 @@ def test_frequent_spikes_do_not_hide_a_row_of_them() -> None:
     assert kinds(task.told)[-1] == "weights"
 
 
+def test_rare_batches_do_not_hide_data_that_have_changed() -> None:
+    task = Task(MAKERS["SGD"], limits=Limits(every=10))
+    for number in range(90):
+        task.step(spoil=2.0 if number in (50, 60, 70) else 0.0)
+    for _ in range(3):
+        task.step(spoil=math.nan)
+    assert [task.step(spoil=2.0) for _ in range(2)] == [False, False]
+    with pytest.raises(StoppedByGuard, match="inputs or labels have changed"):
+        task.step(spoil=2.0)
+
+
 def test_a_learning_rate_of_zero_at_the_copy_holds_nothing_down() -> None:
     task = Task(lambda p: torch.optim.SGD(p, 0.01))
     schedule = torch.optim.lr_scheduler.LambdaLR(task.optimizer, lambda t: min(t / 50, 1.0))
+    task.guard = Guard(task.model, task.optimizer, tell=task.told.append)
+    assert task.optimizer.param_groups[0]["lr"] == 0.0
     for number in range(140):
         task.step(spoil=100.0 if 22 <= number < 25 else 0.0)
         schedule.step()
+        assert task.optimizer.param_groups[0]["lr"] == pytest.approx(min((number + 1) / 5000, 0.01))
     assert "weights" in kinds(task.told)
     assert not task.guard.recovery.held_down
     before = weights(task.model)
@@ -536,6 +552,16 @@ def test_schedulers_may_step_inside_the_step() -> None:
     task.model(torch.randn(4, 8)).sum().backward()
     task.guard.step(1.0, take=lambda: (task.optimizer.step(), schedule.step()))
     assert task.optimizer.param_groups[0]["lr"] == pytest.approx(0.09)
+
+
+def test_a_schedule_that_builds_on_itself_does_not_go_back() -> None:
+    task = Task(lambda p: torch.optim.SGD(p, 0.01))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(task.optimizer, 0.99)
+    for number in range(60):
+        task.step(spoil=100.0 if 42 <= number < 45 else 0.0)
+        schedule.step()
+    assert "weights" in kinds(task.told)
+    assert task.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 0.99**60)
 
 
 def test_a_scheduler_made_after_the_guard_survives_a_roll_back() -> None:
