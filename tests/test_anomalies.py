@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from ngs.train.anomalies import Plateau, RunningMedian
+from ngs.train.anomalies import Plateau, RunningMedian, Window
 
 NUMBERS = st.floats(-1e6, 1e6)
 
@@ -98,3 +98,12 @@ def test_states_can_be_restored() -> None:
     plateau(1.0), plateau(1.0)
     second.load_state_dict(plateau.state_dict())
     assert second(1.0) is plateau(1.0) is True
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=80), st.integers(1, 30))
+def test_the_quick_median_is_the_median_of_the_last_values(values: list[float], size: int) -> None:
+    window = Window(size)
+    for number, value in enumerate(values, start=1):
+        window.add(value)
+        assert window.median == statistics.median(values[max(number - size, 0) : number])
+    assert len(window) == min(len(values), size)

@@ -4,9 +4,8 @@ Scalars only; it rests on the standard library.
 """
 
 import math
-import statistics
+from bisect import bisect_left, insort
 from collections import deque
-from itertools import islice, pairwise
 from typing import Any
 
 CONSISTENT = 1.4826 / math.sqrt(2.0)
@@ -15,6 +14,42 @@ CONSISTENT = 1.4826 / math.sqrt(2.0)
 The difference of two independent normal values has the standard deviation sqrt(2) sigma, and the
 median of its absolute value is 1 / 1.4826 of that.
 """
+
+
+class Window:
+    """The last values, in their order of arrival and in that of their size, for a quick median.
+
+    Args:
+        size: how many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.values: deque[float] = deque()
+        self.size = size
+        self.ordered: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def add(self, value: float) -> None:
+        """Take a value in, and forget the oldest where there are too many."""
+        self.values.append(value)
+        insort(self.ordered, value)
+        if len(self.values) > self.size:
+            del self.ordered[bisect_left(self.ordered, self.values.popleft())]
+
+    @property
+    def median(self) -> float:
+        """The median; there must be a value."""
+        middle, odd = divmod(len(self.ordered), 2)
+        if odd:
+            return self.ordered[middle]
+        return 0.5 * (self.ordered[middle - 1] + self.ordered[middle])
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self.values.clear()
+        self.ordered.clear()
 
 
 class RunningMedian:
@@ -28,7 +63,7 @@ class RunningMedian:
 
     Args:
         window: how many of the last values the scale is taken from.
-        least: how many have to be there before anything stands out.
+        least: how many have to be there before anything stands out, 2 or more.
         recent: how many the median is taken from.
         floor: smallest scale, in the unit of the values.
     """
@@ -37,11 +72,15 @@ class RunningMedian:
         self, window: int = 100, least: int = 20, recent: int = 20, floor: float = 0.0
     ) -> None:
         self.values: deque[float] = deque(maxlen=window)
-        self.least, self.recent, self.floor = least, recent, floor
+        self.least, self.floor = least, floor
+        self.recent, self.distances = Window(recent), Window(window - 1)
 
     def add(self, value: float) -> None:
         """Take a value in."""
+        if self.values:
+            self.distances.add(abs(value - self.values[-1]))
         self.values.append(value)
+        self.recent.add(value)
 
     @property
     def ready(self) -> bool:
@@ -51,8 +90,7 @@ class RunningMedian:
     @property
     def median(self) -> float:
         """The median of the last values; there must be one."""
-        start = max(len(self.values) - self.recent, 0)
-        return statistics.median(islice(self.values, start, None))
+        return self.recent.median
 
     def score(self, value: float) -> float:
         """Return the robust z-score of a value that is not in the window yet; 0 before ``least``.
@@ -63,12 +101,16 @@ class RunningMedian:
             return math.inf
         if not self.ready:
             return 0.0
-        middle = self.median
-        distance = statistics.median(abs(a - b) for a, b in pairwise(self.values))
-        scale = max(CONSISTENT * distance, self.floor)
+        scale = max(CONSISTENT * self.distances.median, self.floor)
         if scale == 0.0:
-            return math.inf if value > middle else 0.0
-        return (value - middle) / scale
+            return math.inf if value > self.median else 0.0
+        return (value - self.median) / scale
+
+    def clear(self) -> None:
+        """Forget all values."""
+        self.values.clear()
+        self.recent.clear()
+        self.distances.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs."""
@@ -76,8 +118,9 @@ class RunningMedian:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to where :meth:`state_dict` was called."""
-        self.values.clear()
-        self.values.extend(state["values"])
+        self.clear()
+        for value in state["values"]:
+            self.add(value)
         self.floor = state["floor"]
 
 

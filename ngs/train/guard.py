@@ -104,6 +104,7 @@ class Guard:
         self.usual = Usual(limits)
         self.recovery = Recovery(model, optimizer, parts, keep=policy.weights == "roll back")
         self.recovery.restart(self.usual.at_the_copy())
+        self._parameters = list(model.named_parameters())
         self._hooks = ExitStack()
         self._dead: dict[str, float] = {}
 
@@ -173,7 +174,9 @@ class Guard:
         self.recovery.follow_groups(self.usual.at_the_copy)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        named = [(n, p, p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
+        if self.steps % self.limits.every == 1 or self.limits.every == 1:
+            self._parameters = list(self.model.named_parameters())  # some may have come or gone
+        named = [(n, p, p.grad) for n, p in self._parameters if p.grad is not None]
         sizes = norms([grad for *_, grad in named])
         mean, norm = _everywhere(float(torch.as_tensor(loss).detach()), self.model), total(sizes)
         if self.scaler is not None and math.isfinite(mean) and not math.isfinite(norm):

@@ -35,8 +35,10 @@ def norms(tensors: Sequence[torch.Tensor]) -> list[float]:
         return []
     dense = [t.detach().coalesce().values() if t.is_sparse else t.detach() for t in tensors]
     wide = [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in dense]
-    found = [x.float().to(wide[0].device) for x in torch._foreach_norm(wide)]
-    return [float(x) for x in torch.stack(found).tolist()]
+    found = torch._foreach_norm(wide)
+    if all(x.device.type == "cpu" for x in found):
+        return [x.item() for x in found]
+    return [float(x) for x in torch.stack([x.float().to(wide[0].device) for x in found]).tolist()]
 
 
 def total(parts: Sequence[float]) -> float:

@@ -50,20 +50,30 @@ class Recovery:
         self.good: State = {}
         self.candidate: State = {}
         self.buffers: dict[str, torch.Tensor] = {}
-        self.keep_buffers()
+        self.find_buffers()
 
     # Buffers, such as the averages of batch normalisation
 
     def keep_buffers(self) -> None:
         """Copy the buffers as they are after a good step."""
-        now = dict(self.model.named_buffers())
-        if [_kind(b) for b in now.values()] == [_kind(b) for b in self.buffers.values()] and list(
-            now
-        ) == list(self.buffers):
+        now = [owner._buffers.get(key) for owner, key in self._owners]
+        count = sum(len(module._buffers) for module in self._modules)
+        if count == self._count and [_kind(b) for b in now] == self._kinds:
             if now:
-                torch._foreach_copy_(list(self.buffers.values()), list(now.values()))
-        else:
-            self.buffers = {name: buffer.clone() for name, buffer in now.items()}
+                tensors = [b for b in now if b is not None]
+                torch._foreach_copy_(list(self.buffers.values()), tensors)
+            return
+        self.find_buffers()
+
+    def find_buffers(self) -> None:
+        """Look for buffers that are new or gone, and copy all."""
+        named = dict(self.model.named_buffers())
+        self.buffers = {name: buffer.clone() for name, buffer in named.items()}
+        self._kinds = [_kind(buffer) for buffer in self.buffers.values()]
+        self._modules = list(self.model.modules())
+        self._count = sum(len(module._buffers) for module in self._modules)
+        places = (name.rpartition(".") for name in named)
+        self._owners = [(self.model.get_submodule(path), key) for path, _, key in places]
 
     def restore_buffers(self) -> None:
         """Put the buffers back to where :meth:`keep_buffers` saw them."""
@@ -90,6 +100,7 @@ class Recovery:
             self.good = self.candidate  # before the copy, or there would be three for a moment
             self.candidate = {}
             self.candidate = self._copy(windows)
+        self.find_buffers()
 
     def follow_groups(self, windows: Callable[[], State]) -> None:
         """Start anew where the optimizer was given other groups, which no older copy fits."""
@@ -127,7 +138,7 @@ class Recovery:
     def put_back(self) -> None:
         """Put the last good weights back, with all that goes with them, where they are kept."""
         for part, state in zip(self._movable(), self.good.get("parts", ()), strict=False):
-            part.load_state_dict(copy.deepcopy(state))  # or its tensors would become the part's own
+            part.load_state_dict(cloned(state))  # or its tensors would become the part's own
 
     # Learning rates
 
@@ -180,11 +191,12 @@ class Recovery:
     def load_state_dict(self, state: State) -> None:
         """Go to where :meth:`state_dict` was called."""
         self.ceilings, self.buffers = state["ceilings"], state["buffers"]
+        self._kinds = [_kind(buffer) for buffer in self.buffers.values()]
         self.good, self.candidate = state["good"], state["candidate"]
 
     def _copy(self, windows: State) -> State:
         return {
-            "parts": [copy.deepcopy(part.state_dict()) for part in self._movable()],
+            "parts": [cloned(part.state_dict()) for part in self._movable()],
             "rates": self.rates(),
             "sizes": self._sizes(),
             "windows": windows,
@@ -197,5 +209,16 @@ class Recovery:
         return [len(group["params"]) for group in self.optimizer.param_groups]
 
 
-def _kind(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return tensor.shape, tensor.dtype, tensor.device
+def cloned(state: Any) -> Any:
+    """Return a state whose tensors are copies; quicker than ``copy.deepcopy``."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: cloned(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(cloned(value) for value in state)
+    return copy.deepcopy(state)
+
+
+def _kind(tensor: torch.Tensor | None) -> object:
+    return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device)

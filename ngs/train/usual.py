@@ -55,8 +55,8 @@ class Usual:
 
     def forget(self) -> None:
         """Begin anew, for other data."""
-        self.losses.values.clear()
-        self.log_norms.values.clear()
+        self.losses.clear()
+        self.log_norms.clear()
         self.first = None
 
     def is_spike(self, loss: float) -> bool:
