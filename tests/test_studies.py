@@ -69,8 +69,8 @@ def test_the_guard_study_runs_every_fault_with_and_without_a_guard(
 def test_the_cost_of_the_guard_is_timed_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, small = tmp_path / "cost.jsonl", load("offline").reduced(256, 16)
-    monkeypatch.setattr(guard_study, "TIMED", (("small", 16),))
+    out, small = tmp_path / "cost.jsonl", load("offline").reduced(256, 32)
+    monkeypatch.setattr(guard_study, "TIMED", (("convnet-narrow", 32),))
     set_up = guard_study.set_up
 
     def tiny_set_up(config: TrainConfig) -> Any:

@@ -98,8 +98,15 @@ def cost(blocks: int, out: Path) -> None:
     """Time steps with and without the guard."""
     rows = []
     for model, side in TIMED:
-        config = replace(BASE, dataset="offline", validation=0, train_images=0, model=model)
-        config = replace(config, side=side, device="cpu")
+        config = replace(
+            BASE,
+            dataset="offline",
+            validation=0,
+            train_images=0,
+            model=model,
+            side=side,
+            device="cpu",
+        )
         runs = {guard: set_up(replace(config, guard=guard)) for guard in ("off", "act")}
         sources = {guard: run.endless() for guard, run in runs.items()}
         spent: dict[str, list[float]] = {guard: [] for guard in runs}

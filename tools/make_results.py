@@ -60,6 +60,23 @@ STUDIES = {
         "Milliseconds of a training step with each of the things that make it shorter or longer, "
         "alternating in one process.",
     ),
+    "faults": Study(
+        "Six faults, without a guard and with one",
+        ("ch-wrong",),
+        "A small network on reduced CIFAR-10, with batch normalisation and without, undisturbed and "
+        "with every fault. A run with `failed` diverged, or was stopped by the guard.",
+    ),
+    "guard_cost": Study(
+        "What the guard costs",
+        ("ch-wrong",),
+        "Milliseconds of a training step without the guard and with it, alternating in one process.",
+    ),
+    "depth": Study(
+        "Deep networks on digits",
+        ("ch-wrong", "ch-claims"),
+        "The final loss of deep fully connected networks by size of the initial weights, depth, "
+        "remedy and optimizer, for every learning rate and seed.",
+    ),
     "comparison": Study(
         "Eight optimizers",
         ("ch-comparison",),
