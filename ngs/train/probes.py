@@ -16,6 +16,8 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose gain is measured."""
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 """Activations whose units can be dead: 0 for every input."""
+FEW = 16
+"""Inputs that show of most units that they live."""
 MOST_INPUTS = 128
 """How many inputs of a batch the gains are measured with."""
 
@@ -29,11 +31,12 @@ class Finding(NamedTuple):
     typical: float
 
 
+@torch.no_grad()
 def norms(tensors: Sequence[torch.Tensor]) -> list[float]:
     """Return the Euclidean norm of each tensor, with one wait for the device."""
     if not tensors:
         return []
-    dense = [t.detach().coalesce().values() if t.is_sparse else t.detach() for t in tensors]
+    dense = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     wide = [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in dense]
     found = torch._foreach_norm(wide)
     if all(x.device.type == "cpu" for x in found):
@@ -99,6 +102,10 @@ def dead_share(_: torch.Tensor, output: torch.Tensor) -> float:
     """
     if output.ndim < 2:
         return 0.0
+    if output.ndim != 3:
+        few = output.detach()[:FEW].amax(dim=(0, *range(2, output.ndim)))
+        if bool((few > 0).all()):  # all units live on the first inputs: no need for the others
+            return 0.0
     zero = output.detach() == 0
     axes = (1, 2) if output.ndim == 3 else (1,)
     shares = [zero.transpose(0, a).flatten(1).all(dim=1).float().mean() for a in axes]

@@ -5,6 +5,7 @@ It rests on torch alone.
 
 import copy
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -58,10 +59,9 @@ class Recovery:
         """Copy the buffers as they are after a good step."""
         now = [owner._buffers.get(key) for owner, key in self._owners]
         count = sum(len(module._buffers) for module in self._modules)
-        if count == self._count and [_kind(b) for b in now] == self._kinds:
+        if count == self._count and all(map(operator.is_, now, self._seen)):
             if now:
-                tensors = [b for b in now if b is not None]
-                torch._foreach_copy_(list(self.buffers.values()), tensors)
+                torch._foreach_copy_(list(self.buffers.values()), self._seen)
             return
         self.find_buffers()
 
@@ -69,7 +69,7 @@ class Recovery:
         """Look for buffers that are new or gone, and copy all."""
         named = dict(self.model.named_buffers())
         self.buffers = {name: buffer.clone() for name, buffer in named.items()}
-        self._kinds = [_kind(buffer) for buffer in self.buffers.values()]
+        self._seen = list(named.values())
         self._modules = list(self.model.modules())
         self._count = sum(len(module._buffers) for module in self._modules)
         places = (name.rpartition(".") for name in named)
@@ -191,7 +191,6 @@ class Recovery:
     def load_state_dict(self, state: State) -> None:
         """Go to where :meth:`state_dict` was called."""
         self.ceilings, self.buffers = state["ceilings"], state["buffers"]
-        self._kinds = [_kind(buffer) for buffer in self.buffers.values()]
         self.good, self.candidate = state["good"], state["candidate"]
 
     def _copy(self, windows: State) -> State:
@@ -220,5 +219,5 @@ def cloned(state: Any) -> Any:
     return copy.deepcopy(state)
 
 
-def _kind(tensor: torch.Tensor | None) -> object:
-    return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device)
+def _kind(tensor: torch.Tensor) -> object:
+    return tensor.shape, tensor.dtype, tensor.device
