@@ -205,3 +205,23 @@ def test_every_equation_reference_and_citation_resolves(html):
         assert "{cite" not in text, page.name
         assert "???" not in text, page.name
         assert not soup.find_all(class_="problematic"), page.name
+
+
+def test_the_table_of_claims_says_what_the_cells_print():
+    (path,) = (ROOT / "book").glob("ch19_*.ipynb")
+    rows = [
+        line.split("|")[1:4]
+        for cell in cells(path, "markdown")
+        for line in source(cell).splitlines()
+        if line.startswith("| {ref}`")
+    ]
+    said = {int(link.split("`")[1].split()[0]): verdict.strip() for link, _, verdict in rows}
+    printed = {}
+    for cell in cells(path, "code"):
+        for output in cell["outputs"]:
+            for line in "".join(output.get("text", [])).splitlines():
+                if line.startswith("Claim "):
+                    number, _, verdict = line.removeprefix("Claim ").partition(": ")
+                    printed[int(number)] = verdict.partition(" (")[0]
+    assert list(said) == list(range(1, 23))
+    assert said == printed

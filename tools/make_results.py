@@ -25,7 +25,7 @@ class Study(NamedTuple):
 STUDIES = {
     "cifar10_data": Study(
         "CIFAR-10 itself",
-        ("ch-cifar10", "ch-convnet"),
+        ("ch-cifar10", "ch-convnet", "ch-claims"),
         "Number of images of each class, mean and standard deviation by channel, after every file "
         "matched its official md5.",
     ),
@@ -37,9 +37,20 @@ STUDIES = {
     ),
     "cifar10_convnet": Study(
         "The ConvNet in full",
-        ("ch-convnet", "ch-fast"),
+        ("ch-convnet", "ch-fast", "ch-claims"),
         "The article's network on all 50,000 training images: once as `ngs` trains it, once with "
         "the article's own settings.",
+    ),
+    "convnet_tuning": Study(
+        "The ConvNet's learning rates",
+        ("ch-convnet",),
+        "Three epochs on 10,000 images, for each of two optimizers and five learning rates.",
+    ),
+    "convnet_race": Study(
+        "Ten epochs, three settings",
+        ("ch-convnet",),
+        "The ConvNet with batch normalisation on 45,000 images, one seed each: the tutorial's "
+        "setting, torch's Nesterov form and NGS.",
     ),
     "cifar10_fast": Study(
         "The fast network on all images",
@@ -63,13 +74,14 @@ STUDIES = {
     "faults": Study(
         "Six faults, without a guard and with one",
         ("ch-wrong",),
-        "A small network on reduced CIFAR-10, with batch normalisation and without, undisturbed and "
-        "with every fault. A run with `failed` diverged, or was stopped by the guard.",
+        "A small network on reduced CIFAR-10, with batch normalisation and without, undisturbed "
+        "and with every fault. A run with `failed` diverged, or was stopped by the guard.",
     ),
     "guard_cost": Study(
         "What the guard costs",
         ("ch-wrong",),
-        "Milliseconds of a training step without the guard and with it, alternating in one process.",
+        "Milliseconds of a training step without the guard and with it, alternating in one "
+        "process.",
     ),
     "depth": Study(
         "Deep networks on digits",
@@ -79,23 +91,23 @@ STUDIES = {
     ),
     "comparison": Study(
         "Eight optimizers",
-        ("ch-comparison",),
+        ("ch-comparison", "ch-claims"),
         "The same small network on reduced CIFAR-10 with every optimizer, learning rate and seed.",
     ),
     "tuning_momentum": Study(
         "Learning rate and momentum",
-        ("ch-tuning",),
+        ("ch-tuning", "ch-claims"),
         "A map of validation accuracy on reduced CIFAR-10; chosen and shown by the validation "
         "images.",
     ),
     "tuning_batch": Study(
         "Batch size",
-        ("ch-tuning",),
+        ("ch-tuning", "ch-claims"),
         "Learning rate and batch size on reduced CIFAR-10, at equal epochs.",
     ),
     "tuning_epochs": Study(
         "Number of epochs",
-        ("ch-tuning",),
+        ("ch-tuning", "ch-claims"),
         "Learning rate and length of the run on reduced CIFAR-10.",
     ),
     "lr_range": Study(
@@ -137,7 +149,7 @@ STUDIES = {
     ),
     "ngs_step_cost": Study(
         "The cost of a step",
-        ("ch-pytorch",),
+        ("ch-pytorch", "ch-claims"),
         "Time of an optimizer step beside torch's fused SGD and a plain copy.",
     ),
 }
