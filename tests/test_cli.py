@@ -609,8 +609,8 @@ def test_the_options_are_the_settings_with_their_defaults() -> None:
     [
         ("train", set()),
         ("compare", {"optimizer", "lr", "seed"}),
-        ("range", {"lr", "epochs", "schedule", "target", "views", "factor_every"}),
-        ("bench train", {"epochs", "target", "views", "seed"}),
+        ("range", {"lr", "epochs", "schedule", "target", "views", "factor_every", "guard"}),
+        ("bench train", {"epochs", "target", "views", "seed", "guard"}),
     ],
 )
 def test_every_command_that_trains_has_the_settings(command: str, without: set[str]) -> None:
