@@ -341,7 +341,8 @@ def compare(
 @click.option(
     "--kind",
     default="train",
-    help="Kind of the records: train, data, bench-step, bench-train, range-test or levers.",
+    help="Kind of the records: train, data, bench-step, bench-train, range-test, levers, fault, "
+    "guard-cost or depth.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the records whole, one JSON a line.")
 def results(files: tuple[Path, ...], kind: str, as_json: bool) -> None:

@@ -17,7 +17,7 @@ def test_a_layer_multiplies_the_mean_square_by_half_of_c(c: float) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
-    one, other, third = (deep_network(3, seed=seed, c=2.0) for seed in (1, 1, 2))
+    one, other, third = (deep_network(3, lambda: DeepLayer(2.0), seed) for seed in (1, 1, 2))
     x = torch.randn(4, WIDTH)
     assert torch.equal(one(x), other(x))
     assert not torch.equal(one(x), third(x))

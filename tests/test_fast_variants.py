@@ -1,6 +1,5 @@
 """Claims about the variants of the fast recipe that chapter 16 compares: what each takes out."""
 
-import importlib.util
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -9,15 +8,12 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from tool import load_tool
 
 from ngs.train import data, models, offline
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("fast_variants", ROOT / "tools/fast_variants.py")
-assert spec is not None
-assert spec.loader is not None
-variants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(variants)
+variants = load_tool("fast_variants")
 
 
 def test_plain_layers_compute_the_same_network() -> None:

@@ -1,15 +1,13 @@
 """Every numbered equation of the book is a definition, or a check that ran names it."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from tool import load_tool
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("make_ledger", ROOT / "tools/make_ledger.py")
-ledger = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ledger)
+ledger = load_tool("make_ledger")
 
 CHAPTERS = ledger.chapters()
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.path.stem)

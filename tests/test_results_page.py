@@ -1,16 +1,14 @@
 """The appendix of results is what the records say, and leaves none out."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
+from tool import load_tool
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("make_results", ROOT / "tools/make_results.py")
-appendix = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(appendix)
+appendix = load_tool("make_results")
 
 
 def test_the_page_is_what_the_records_say():

@@ -1,20 +1,18 @@
 """Claims about the studies in tools/ that make records: they train what they say, and go on."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
+from tool import load_tool
 
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
 from ngs.train.records import read_records
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
-import depth_study
-import guard_study
+depth_study, guard_study = load_tool("depth_study"), load_tool("guard_study")
 
 
 def test_the_depth_study_records_every_rate_and_seed_once(

@@ -10,6 +10,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ngs.optim.torch import NGS
-from ngs.train.deep import deep_network
+from ngs.train.deep import DeepLayer, deep_network
 from ngs.train.records import append_record, provenance, read_records
 
 STEPS, LAST, BATCH = 150, 30, 100
@@ -95,7 +96,8 @@ def main(out: Path) -> None:
         for lr in RATES:
             losses[f"{lr:.3g}"] = []
             for seed in SEEDS:
-                network = deep_network(depth, seed=seed, c=c, **REMEDIES.get(remedy, {}))
+                layer = partial(DeepLayer, c, **REMEDIES.get(remedy, {}))
+                network = deep_network(depth, layer, seed)
                 method = OPTIMIZERS[optimizer](network.parameters(), lr)
                 loss = final_loss(network, method, seed)
                 losses[f"{lr:.3g}"].append(None if loss is None else round(loss, 5))

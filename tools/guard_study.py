@@ -133,7 +133,7 @@ def cost(blocks: int, out: Path) -> None:
         )
         click.echo(f"{model:<16}{rows[-1]['without_ms']:>9.2f} ms{rows[-1]['share']:>8.2%}")
     command = shlex.join(["python", "tools/guard_study.py", *sys.argv[1:]])
-    record = {"command": command, "kind": "guard cost", **provenance(torch.device("cpu"))}
+    record = {"command": command, "kind": "guard-cost", **provenance(torch.device("cpu"))}
     append_record(
         out, {**record, "batch_size": BASE.batch_size, "steps": 25 * blocks, "rows": rows}
     )

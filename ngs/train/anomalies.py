@@ -129,13 +129,16 @@ class Plateau:
 
     Args:
         steps: over how many steps the median is compared.
-        fall: by what share it has to fall in that time.
-        high: share of the first median below which a level loss is nothing to report: a network
-            that has learned its task has a level loss too.
     """
 
-    def __init__(self, steps: int = 500, fall: float = 0.01, high: float = 0.75) -> None:
-        self.steps, self.fall, self.high = steps, fall, high
+    FALL = 0.01
+    """By what share it has to fall in that time."""
+    HIGH = 0.75
+    """Share of the first median below which a level loss is nothing to report: a network that has
+    learned its task has one too."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
         self.first: float | None = None
         self.since, self.then = 0, math.inf
 
@@ -146,8 +149,8 @@ class Plateau:
         self.since += 1
         if self.since < self.steps:
             return False
-        high = median > self.first - (1.0 - self.high) * abs(self.first)
-        level = high and self.then - median < self.fall * abs(self.then)
+        high = median > self.first - (1.0 - self.HIGH) * abs(self.first)
+        level = high and self.then - median < self.FALL * abs(self.then)
         self.since, self.then = 0, median
         return level
 

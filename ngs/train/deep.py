@@ -4,12 +4,15 @@ It rests on torch alone. Chapter 17 uses them.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 WIDTH = 64
 """Units of a layer, and pixels of a digit."""
+CLASSES = 10
+"""Digits."""
 
 
 class DeepLayer(nn.Module):
@@ -51,16 +54,15 @@ class DeepLayer(nn.Module):
         return x + self.branch * y if self.residual else y
 
 
-def deep_network(depth: int, classes: int = 10, seed: int = 0, **options: object) -> nn.Sequential:
-    """Return ``depth`` layers and a linear map to the scores, whose weights have c = 1.
+def deep_network(depth: int, layer: Callable[[], DeepLayer], seed: int = 0) -> nn.Sequential:
+    """Return ``depth`` layers and a linear map to ten scores, whose weights have c = 1.
 
     Args:
         depth: number of layers.
-        classes: number of scores.
+        layer: makes one of them.
         seed: of the weights.
-        options: those of :class:`DeepLayer`.
     """
     torch.manual_seed(seed)
-    last = nn.Linear(WIDTH, classes, bias=False)
+    last = nn.Linear(WIDTH, CLASSES, bias=False)
     nn.init.normal_(last.weight, std=math.sqrt(1.0 / WIDTH))
-    return nn.Sequential(*[DeepLayer(**options) for _ in range(depth)], last)  # type: ignore[arg-type]
+    return nn.Sequential(*[layer() for _ in range(depth)], last)

@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ngs.train.data import Split
 from ngs.train.run import Run
 
 NOISE = 100.0
@@ -67,7 +66,7 @@ def layer_too_large(run: Run, step: int = 0) -> None:
 def labels_shuffled(run: Run, step: int) -> None:
     """Permute the labels of the training images, from the step after number ``step`` on."""
     labels = run.data.train.labels.clone()  # the data set may be used by others too
-    run.data = replace(run.data, train=Split(run.data.train.images, labels))
+    run.data = replace(run.data, train=replace(run.data.train, labels=labels))
     draws = torch.Generator().manual_seed(step)
 
     def shuffle(_: nn.Module, inputs: object) -> None:
