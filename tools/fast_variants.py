@@ -122,12 +122,16 @@ def main() -> None:
 
 @main.command()
 @click.option("--seeds", default="0,1,2", help="With commas.")
+@click.option(
+    "--variant", "names", multiple=True, type=click.Choice(list(VARIANTS)), help="May be repeated."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File of records.")
-def accuracy(seeds: str, out: Path) -> None:
-    """Train every variant that has no record yet, seeds outermost."""
+def accuracy(seeds: str, names: tuple[str, ...], out: Path) -> None:
+    """Train every variant, or those named, that has no record yet, seeds outermost."""
     data = load("cifar10")
     for seed in map(int, seeds.split(",")):
-        for name, (changes, network) in VARIANTS.items():
+        for name in names or VARIANTS:
+            changes, network = VARIANTS[name]
             config = replace(RECIPE, seed=seed, **changes)
             done = [(r["variant"], r["config"]) for r in read_records(out)] if out.is_file() else []
             if (name, asdict(config)) in done:
