@@ -506,6 +506,16 @@ def test_frequent_spikes_do_not_hide_a_row_of_them() -> None:
     assert kinds(task.told)[-1] == "weights"
 
 
+def test_a_kind_of_batch_that_comes_twice_in_a_row_is_not_rare() -> None:
+    task = Task(MAKERS["SGD"], limits=Limits(every=10))
+    for number in range(120):
+        task.step(spoil=2.0 if number % 12 == 11 else 0.0)
+    for _ in range(8):
+        task.step()
+    assert [task.step(spoil=2.0) for _ in range(4)] == [True, False, False, False]
+    assert kinds(task.told)[-1] == "weights"
+
+
 def test_rare_batches_do_not_hide_data_that_have_changed() -> None:
     task = Task(MAKERS["SGD"], limits=Limits(every=10))
     for number in range(90):
@@ -625,6 +635,8 @@ def test_a_network_can_be_pickled_whenever_training_ends() -> None:
         task = Task(MAKERS["SGD"], limits=Limits(every=10))
         for _ in range(steps):
             task.step()
+        hooked = any(m._forward_hooks for m in task.model.modules())
+        assert hooked == ((steps + 1) % 10 == 0)  # the next step is one that is looked at closely
         pickle.loads(pickle.dumps(task.model))
         task.guard.close()
         assert not any(m._forward_hooks for m in task.model.modules())

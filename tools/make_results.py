@@ -48,7 +48,7 @@ STUDIES = {
     ),
     "convnet_race": Study(
         "Ten epochs, three settings",
-        ("ch-convnet",),
+        ("ch-convnet", "ch-claims"),
         "The ConvNet with batch normalisation on 45,000 images, one seed each: the tutorial's "
         "setting, torch's Nesterov form and NGS.",
     ),
@@ -104,6 +104,12 @@ STUDIES = {
         "Batch size",
         ("ch-tuning", "ch-claims"),
         "Learning rate and batch size on reduced CIFAR-10, at equal epochs.",
+    ),
+    "epochs_judged": Study(
+        "Four epochs, judged",
+        ("ch-claims",),
+        "NGS planned for four epochs on reduced CIFAR-10, at the rate that two seeds chose, by the "
+        "five seeds that judge the comparison.",
     ),
     "tuning_epochs": Study(
         "Number of epochs",
