@@ -4,7 +4,7 @@ A step :math:`\theta_t = \theta_{t-1} - \alpha\,\eta\,d_{t-1}` along a direction
 :math:`\partial f(\theta_t)/\partial\alpha = -\eta\,\langle g_t, d_{t-1}\rangle`: a positive inner
 product says that a longer step would have gone further down. A rule takes inner products and gives
 the next factor :math:`\alpha`; every framework computes the inner products in its own way and asks
-the same rule. It rests on the standard library.
+the same rule, with its own :mod:`ngs.arithmetic`. It rests on that alone.
 """
 
 import math
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from ngs.arithmetic import FLOATS, Arithmetic, Number
 from ngs.errors import InputError
 
 
@@ -58,8 +59,14 @@ class FactorState(NamedTuple):
 class Rule(Protocol):
     """What an optimizer asks after every step."""
 
-    def follow(self, state: FactorState, signal: Signal) -> FactorState:
-        """Return the next state, whose ``factor * damping`` multiplies the learning rate."""
+    def follow(self, state: FactorState, signal: Signal, xp: Arithmetic = FLOATS) -> FactorState:
+        """Return the next state, whose ``factor * damping`` multiplies the learning rate.
+
+        Args:
+            state: the last state.
+            signal: what the step tells.
+            xp: what to compute with. Optimizers whose steps run in Python leave it out.
+        """
         ...
 
 
@@ -104,8 +111,13 @@ class MultiplicativeRule:
         _check_bounds(self.minimum, self.maximum)
 
     def __call__(
-        self, factor: float, inner: float, grad_square: float, direction_square: float
-    ) -> float:
+        self,
+        factor: Number,
+        inner: Number,
+        grad_square: Number,
+        direction_square: Number,
+        xp: Arithmetic = FLOATS,
+    ) -> Number:
         r"""Return the next factor.
 
         Args:
@@ -113,18 +125,18 @@ class MultiplicativeRule:
             inner: :math:`\langle g_t, d_{t-1}\rangle`.
             grad_square: :math:`\lVert g_t\rVert^2`.
             direction_square: :math:`\lVert d_{t-1}\rVert^2`.
+            xp: what to compute with.
         """
-        cosine = _cosine(inner, grad_square, direction_square)
-        if cosine is None:
-            return factor
+        cosine, known = _cosine(inner, grad_square, direction_square, xp)
         # One step from end to end is as far as the bounds let it go.
         farthest = math.log(self.maximum / self.minimum)
-        move = min(max(self.gain * (cosine - self.target), -farthest), farthest)
-        return min(max(factor * math.exp(move), self.minimum), self.maximum)
+        move = _clipped(self.gain * (cosine - self.target), -farthest, farthest, xp)
+        moved = _clipped(factor * xp.exp(move), self.minimum, self.maximum, xp)
+        return xp.where(known, moved, factor)
 
-    def follow(self, state: FactorState, signal: Signal) -> FactorState:
+    def follow(self, state: FactorState, signal: Signal, xp: Arithmetic = FLOATS) -> FactorState:
         """Return the state with the next factor; nothing else is remembered."""
-        return state._replace(factor=self(state.factor, *signal[:3]))
+        return state._replace(factor=self(state.factor, *signal[:3], xp))
 
 
 @dataclass(frozen=True)
@@ -155,8 +167,8 @@ class AdditiveRule:
             raise InputError(f"gain must be finite and above 0, got {self.gain}")
 
     def __call__(
-        self, factor: float, inner: float, grad_square: float, direction_square: float
-    ) -> float:
+        self, factor: Number, inner: Number, grad_square: Number, direction_square: Number
+    ) -> Number:
         r"""Return the next factor.
 
         Args:
@@ -167,7 +179,7 @@ class AdditiveRule:
         """
         return factor + self.gain * inner
 
-    def follow(self, state: FactorState, signal: Signal) -> FactorState:
+    def follow(self, state: FactorState, signal: Signal, xp: Arithmetic = FLOATS) -> FactorState:
         """Return the state with the next factor; nothing else is remembered."""
         return state._replace(factor=self(state.factor, *signal[:3]))
 
@@ -246,49 +258,61 @@ class AngleRule:
             raise InputError(f"spike must be 1 or more, got {self.spike}")
         _check_bounds(self.minimum, self.maximum)
 
-    def follow(self, state: FactorState, signal: Signal) -> FactorState:
+    def follow(self, state: FactorState, signal: Signal, xp: Arithmetic = FLOATS) -> FactorState:
         """Return the next state; see the class."""
-        factor, peak, lr = state.factor, state.peak, signal.lr
-        if not 0.0 < lr < math.inf:  # a warm-up that starts from zero
-            return state._replace(damping=1.0)
-        if lr > peak:  # the learned rate A = factor * peak is not raised by the schedule
-            factor *= self.start if peak == 0.0 else peak / lr
-            peak = lr
-        state = state._replace(factor=factor, peak=peak)
-        cosine = _cosine(signal.inner, signal.grad_square, signal.direction_square)
-        if cosine is not None and lr >= self.hold * peak:
-            state = self._steer(state, cosine)
-        damping, mean_square = self._damp(state.mean_square, signal.grad_square)
-        factor = min(max(state.factor, self.minimum), self.maximum)
-        return state._replace(factor=factor, damping=damping, mean_square=mean_square)
+        lr = signal.lr
+        usable = (lr > 0.0) & xp.isfinite(lr)  # a warm-up may start from zero
+        # The learned rate A = factor * peak is not raised by the schedule.
+        raised = usable & (lr > state.peak)
+        ratio = xp.where(state.peak == 0.0, self.start, state.peak / xp.where(usable, lr, 1.0))
+        after = state._replace(
+            factor=xp.where(raised, state.factor * ratio, state.factor),
+            peak=xp.where(raised, lr, state.peak),
+        )
+        cosine, known = _cosine(signal.inner, signal.grad_square, signal.direction_square, xp)
+        steered = self._steer(after, cosine, xp)
+        after = _chosen(known & (lr >= self.hold * after.peak), steered, after, xp)
+        damping, mean_square = self._damp(state.mean_square, signal.grad_square, xp)
+        after = after._replace(
+            factor=_clipped(after.factor, self.minimum, self.maximum, xp),
+            damping=damping,
+            mean_square=mean_square,
+        )
+        return _chosen(usable, after, state._replace(damping=1.0), xp)
 
-    def _steer(self, state: FactorState, cosine: float) -> FactorState:
+    def _steer(self, state: FactorState, cosine: Number, xp: Arithmetic) -> FactorState:
         """Move the factor by one cosine."""
-        kept = 0.0 if state.side == 0 else self.smoothing
+        kept = xp.where(state.side == 0, 0.0, self.smoothing)
         mean = kept * state.cosine + (1.0 - kept) * cosine
-        reference = max(state.reference, mean)
+        reference = xp.maximum(state.reference, mean)
         error = cosine + self.share * reference
-        side = 1 if error > 0.0 else -1
-        crossings = state.crossings + (side * state.side < 0)
-        gain = self.gain / (1.0 + crossings / self.patience) * (1.0 if side > 0 else self.down)
+        side = xp.where(error > 0.0, 1, -1)
+        crossed = side * state.side < 0
+        crossings = xp.where(crossed, state.crossings + 1, state.crossings)
+        slowed = self.gain / (1.0 + crossings / self.patience)
+        gain = slowed * xp.where(error > 0.0, 1.0, self.down)
         return state._replace(
-            factor=state.factor * math.exp(gain * error),
+            factor=state.factor * xp.exp(gain * error),
             cosine=mean,
             reference=reference,
             crossings=crossings,
             side=side,
         )
 
-    def _damp(self, mean_square: float, grad_square: float) -> tuple[float, float]:
+    def _damp(
+        self, mean_square: Number, grad_square: Number, xp: Arithmetic
+    ) -> tuple[Number, Number]:
         """Return the damping of this step, and the next mean square."""
-        if not 0.0 < grad_square < math.inf:
-            return 1.0, mean_square
-        if mean_square == 0.0:
-            return 1.0, grad_square
+        usable = (grad_square > 0.0) & xp.isfinite(grad_square)
+        known = usable & (mean_square != 0.0)
         longest = self.spike**2 * mean_square
-        damping = min(1.0, math.sqrt(longest / grad_square))
-        kept = min(grad_square, longest)  # or one spike would hide the next
-        return damping, self.memory * mean_square + (1.0 - self.memory) * kept
+        shorter = xp.sqrt(longest / xp.where(usable, grad_square, 1.0))
+        kept = xp.minimum(grad_square, longest)  # or one spike would hide the next
+        mean = self.memory * mean_square + (1.0 - self.memory) * kept
+        return (
+            xp.where(known, xp.minimum(1.0, shorter), 1.0),
+            xp.where(known, mean, xp.where(usable, grad_square, mean_square)),
+        )
 
 
 def _check_bounds(minimum: float, maximum: float) -> None:
@@ -299,12 +323,26 @@ def _check_bounds(minimum: float, maximum: float) -> None:
         )
 
 
-def _cosine(inner: float, grad_square: float, direction_square: float) -> float | None:
-    """Return the cosine of gradient and direction, or ``None`` where there is no angle."""
-    norms = math.sqrt(grad_square) * math.sqrt(direction_square)
-    if not (math.isfinite(inner) and math.isfinite(norms) and norms > 0.0):
-        return None
-    return min(max(inner / norms, -1.0), 1.0)
+def _chosen(
+    condition: Number, then: FactorState, otherwise: FactorState, xp: Arithmetic
+) -> FactorState:
+    """Return one of two states."""
+    return FactorState(*(xp.where(condition, a, b) for a, b in zip(then, otherwise, strict=True)))
+
+
+def _clipped(x: Number, lowest: float, highest: float, xp: Arithmetic) -> Number:
+    """Return the number of a range that is nearest to a given one."""
+    return xp.minimum(xp.maximum(x, lowest), highest)
+
+
+def _cosine(
+    inner: Number, grad_square: Number, direction_square: Number, xp: Arithmetic
+) -> tuple[Number, Number]:
+    """Return the cosine of gradient and direction, and whether there is an angle (else it is 0)."""
+    norms = xp.sqrt(grad_square) * xp.sqrt(direction_square)
+    known = xp.isfinite(inner) & xp.isfinite(norms) & (norms > 0.0)
+    cosine = xp.where(known, inner, 0.0) / xp.where(known, norms, 1.0)
+    return _clipped(cosine, -1.0, 1.0, xp), known
 
 
 @dataclass

@@ -2,13 +2,13 @@ r"""Restart by the gradient condition, in scalars alone, for exact gradients and
 
 After the step the velocity is :math:`v_{t+1} = \beta_t v_t - \eta_t g_t`. If
 :math:`\langle g_t, v_{t+1}\rangle > 0` the momentum carries the iterate uphill, and it is better to
-throw the velocity away. It rests on the standard library.
+throw the velocity away. It rests on :mod:`ngs.arithmetic`.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ngs.arithmetic import FLOATS, Arithmetic, Number
 from ngs.errors import InputError
 
 
@@ -63,8 +63,13 @@ class GradientRestart:
             raise InputError(f"wait must be 1 step or more, got {self.wait}")
 
     def __call__(
-        self, memory: Memory, inner: float, grad_square: float, velocity_square: float
-    ) -> tuple[Memory, bool]:
+        self,
+        memory: Memory,
+        inner: Number,
+        grad_square: Number,
+        velocity_square: Number,
+        xp: Arithmetic = FLOATS,
+    ) -> tuple[Memory, Number]:
         r"""Return what to remember, and whether to restart after this step.
 
         Args:
@@ -72,11 +77,12 @@ class GradientRestart:
             inner: :math:`\langle g_t, v_{t+1}\rangle`.
             grad_square: :math:`\lVert g_t\rVert^2`.
             velocity_square: :math:`\lVert v_{t+1}\rVert^2`.
+            xp: what to compute with.
         """
-        norms = math.sqrt(max(grad_square, 0.0)) * math.sqrt(max(velocity_square, 0.0))
-        cosine = inner / norms if norms > 0.0 and math.isfinite(inner / norms) else 0.0
+        norms = xp.sqrt(xp.maximum(grad_square, 0.0)) * xp.sqrt(xp.maximum(velocity_square, 0.0))
+        ratio = inner / xp.where(norms > 0.0, norms, 1.0)
+        cosine = xp.where((norms > 0.0) & xp.isfinite(ratio), ratio, 0.0)
         average = self.average * memory.average + (1.0 - self.average) * cosine
         steps = memory.steps + 1
-        if average > 0.0 and steps >= self.wait:
-            return Memory(), True
-        return Memory(average, steps), False
+        now = (average > 0.0) & (steps >= self.wait)
+        return Memory(xp.where(now, 0.0, average), xp.where(now, 0, steps)), now

@@ -15,7 +15,7 @@ import ngs
 PACKAGE = Path(ngs.__file__).parent
 
 LAYERS = (
-    {"ngs.errors", "ngs.methods", "ngs.figures"},
+    {"ngs.arithmetic", "ngs.errors", "ngs.methods", "ngs.figures"},
     {
         "ngs.conversions",
         "ngs.schedules",
