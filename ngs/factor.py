@@ -286,7 +286,7 @@ class AngleRule:
         mean = kept * state.cosine + (1.0 - kept) * cosine
         reference = xp.maximum(state.reference, mean)
         error = cosine + self.share * reference
-        side = xp.where(error > 0.0, 1, -1)
+        side = xp.where(error > 0.0, 1.0, -1.0)
         crossed = side * state.side < 0
         crossings = xp.where(crossed, state.crossings + 1, state.crossings)
         slowed = self.gain / (1.0 + crossings / self.patience)

@@ -36,7 +36,7 @@ LAYERS = (
 
 ABSENT = (
     *("torch", "torchvision", "matplotlib", "click", "PEPit", "cvxpy", "sympy"),
-    *("sklearn", "scipy"),
+    *("sklearn", "scipy", "jax", "optax", "keras"),
 )
 BLOCKER = f"""
 import sys
@@ -85,6 +85,8 @@ def test_the_blocker_blocks():
     ("statement", "needs", "extra"),
     [
         ("from ngs.optim.torch import NGS", "PyTorch", "ngs[torch]"),
+        ("from ngs.optim.optax import ngs", "JAX and optax", "ngs[jax]"),
+        ("from ngs.optim.keras import NGS", "Keras", "ngs[keras]"),
         ("import ngs.train", "PyTorch and torchvision", "ngs[train]"),
         ("from ngs.train.loop import train", "PyTorch and torchvision", "ngs[train]"),
         ("import ngs.figures", "matplotlib", "ngs[figures]"),
@@ -103,6 +105,20 @@ def test_what_needs_an_extra_says_so_in_one_importerror(statement, needs, extra)
     assert done.stdout.count("\n") == 1
     assert f"\n{extra.removeprefix('ngs[').removesuffix(']')} = [" in (
         (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    )
+
+
+def test_keras_without_its_backend_says_so_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['jax'] = None; import ngs.optim.keras"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: ngs.optim.keras needs jax, the backend of Keras: install it, or set "
+        "KERAS_BACKEND to another"
     )
 
 
