@@ -1,19 +1,26 @@
-"""Run the golden problems in one framework: ``python golden_runs.py optax`` prints the deviations.
+"""Run the golden problems in every framework, and say how far each is from the golden file.
 
-A framework is picked by its name; Keras takes its backend from KERAS_BACKEND, and JAX needs
-JAX_ENABLE_X64=1, which is why those run in processes of their own.
+``python tools/golden_runs.py follow optax`` prints the deviations of one framework. Keras takes its
+backend from KERAS_BACKEND, and JAX needs JAX_ENABLE_X64=1, so each runs in a process of its own;
+``... agree --out FILE`` starts them all. Chapter 11 reads the record.
 """
 
 import functools
+import importlib.util
 import json
+import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import click
+import make_golden as golden
 import numpy as np
-from tool import load_tool
 
-golden = load_tool("make_golden")
 Case = tuple[str, str, str]
 
 
@@ -152,5 +159,77 @@ def deviations(framework: str) -> dict[str, float]:
     return found
 
 
+FRAMEWORKS: dict[str, tuple[str, dict[str, str]]] = {
+    "NumPy": ("numpy", {}),
+    "torch": ("torch", {}),
+    "optax": ("optax", {"JAX_ENABLE_X64": "1"}),
+    "Keras on torch": ("keras", {"KERAS_BACKEND": "torch"}),
+    "Keras on JAX": ("keras", {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1"}),
+    "Keras on TensorFlow": ("keras", {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}),
+}
+"""What is run, in which environment."""
+
+
+def is_installed(name: str) -> bool:
+    """Return whether what a framework runs on is there."""
+    framework, environment = FRAMEWORKS[name]
+    needs = {"optax": "jax"}.get(framework, environment.get("KERAS_BACKEND", framework))
+    return importlib.util.find_spec(needs) is not None
+
+
+def deviations_of(name: str) -> dict[str, float]:
+    """Return the deviations of a framework, which is run in a process of its own."""
+    framework, environment = FRAMEWORKS[name]
+    done = subprocess.run(  # noqa: S603 (this file)
+        [sys.executable, __file__, "follow", framework],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@click.group()
+def main() -> None:
+    """Compare frameworks with the golden file."""
+
+
+@main.command()
+@click.argument("framework", type=click.Choice(list(RUNS)))
+def follow(framework: str) -> None:
+    """Print the deviations of one framework, as JSON."""
+    click.echo(json.dumps(deviations(framework)))
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File of records.")
+def agree(out: Path) -> None:
+    """Run every framework that is installed, and write a record."""
+    import torch
+
+    from ngs.train.records import append_record, provenance
+
+    rows = []
+    for name in FRAMEWORKS:
+        if not is_installed(name):
+            click.echo(f"{name:<20} is not installed")
+            continue
+        found = deviations_of(name)
+        worst = max(found, key=lambda case: found[case])
+        rows.append({"name": name, "cases": len(found), "worst": found[worst], "where": worst})
+        click.echo(f"{name:<20} {len(found)} runs, at most {found[worst]:.1e} apart ({worst})")
+    record = {
+        "command": shlex.join(["python", "tools/golden_runs.py", *sys.argv[1:]]),
+        "kind": "golden",
+        **provenance(torch.device("cpu")),
+    }
+    others = ("jax", "optax", "keras", "tensorflow", "tensorflow_cpu")
+    record["versions"] |= {n: version(n) for n in others if importlib.util.find_spec(n)}
+    append_record(out, {**record, "rows": rows})
+
+
 if __name__ == "__main__":
-    print(json.dumps(deviations(sys.argv[1])))
+    main()
