@@ -69,6 +69,7 @@ PROBLEMS = {
 SCHEDULES: dict[str, tuple[Schedule, Schedule]] = {
     "constant": (Constant(1.0), Constant(0.9)),
     "drops": (lambda t: 1.0 if t < 12 else 0.3 if t < 25 else 0.03, Constant(0.9)),
+    "pause": (lambda t: 0.0 if 10 <= t < 13 else 1.0, SimplifiedMomentum()),
     "cycle": (OneCycle(0.2, 1.0, 0.01, STEPS), OneCycle(0.95, 0.85, 0.95, STEPS)),
     "growing": (Constant(1.0), SimplifiedMomentum()),
     "warm-up": (lambda t: min(t / 8, 1.0), Constant(0.8)),
@@ -83,10 +84,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "angle": {"factor": AngleRule()},
     "multiplicative": {"factor": MultiplicativeRule(gain=0.05, maximum=1.5)},
     "restart": {"restart": GradientRestart(average=0.0, wait=1)},
+    "clipped, restart": {"max_norm": 0.2, "restart": GradientRestart(average=0.0, wait=1)},
     "all": {
         "weight_decay": 0.05,
         "rescale_velocity": True,
-        "max_norm": 1.0,
+        "max_norm": 0.2,
         "factor": AngleRule(gain=0.1, start=0.5),
         "restart": GradientRestart(average=0.5, wait=2),
     },
