@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +226,9 @@ def agree(out: Path) -> None:
         "kind": "golden",
         **provenance(torch.device("cpu")),
     }
-    others = ("jax", "optax", "keras", "tensorflow", "tensorflow_cpu")
-    record["versions"] |= {n: version(n) for n in others if importlib.util.find_spec(n)}
+    packages = packages_distributions()
+    others = [name for name in ("jax", "optax", "keras", "tensorflow") if name in packages]
+    record["versions"] |= {name: version(packages[name][0]) for name in others}
     append_record(out, {**record, "rows": rows})
 
 
