@@ -65,6 +65,12 @@ STUDIES = {
         "5,000 training images held out, one seed each. (The field `low_epochs` became the setting "
         "`low-share`.)",
     ),
+    "golden": Study(
+        "The golden trajectories, in every framework",
+        ("ch-frameworks",),
+        "The largest relative deviation of each implementation from `tests/golden.json`, over three "
+        "problems, six schedules and ten sets of options.",
+    ),
     "fast_levers": Study(
         "The fast recipe, lever by lever",
         ("ch-fast",),

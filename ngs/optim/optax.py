@@ -63,7 +63,7 @@ def ngs(
 
     ``optax.sgd(nesterov=True)`` computes the same as long as both coefficients are constant, and
     another method as soon as one changes. The update that comes out has its sign and length: add
-    it, with ``optax.apply_updates``, and put nothing that scales it after it in a chain.
+    it, with ``optax.apply_updates``, and let no schedule scale it later in a chain.
 
     It works under ``jit``, ``vmap`` and ``scan``, and where parameters are sharded: all inner
     products are over the whole of them. Scalars have JAX's widest floating type, 32 bits unless
