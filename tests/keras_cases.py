@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ngs.errors import InputError
-from ngs.factor import AngleRule
+from ngs.factor import AdditiveRule, AngleRule
 from ngs.optim.keras import NGS, Tabulated
 from ngs.restart import GradientRestart
 from ngs.schedules import SimplifiedMomentum
@@ -90,6 +90,42 @@ def test_at_iterate_shows_theta_and_puts_the_look_ahead_point_back():
     assert float(keras.ops.convert_to_numpy(variable)[0]) == pytest.approx(0.81)
 
 
+def test_nothing_goes_wrong_inside_at_iterate(tmp_path):
+    network = model(NGS(0.1, 0.9))
+    fit(network, 1)
+    with network.optimizer.at_iterate():
+        with (
+            pytest.raises(RuntimeError, match="inside at_iterate"),
+            network.optimizer.at_iterate(),
+        ):
+            pass
+        with pytest.raises(RuntimeError, match="inside at_iterate"):
+            network.save(tmp_path / "model.keras")
+        variables = network.trainable_variables
+        with pytest.raises(RuntimeError, match="inside at_iterate"):
+            network.optimizer.apply([keras.ops.zeros(v.shape) for v in variables], variables)
+    fit(network, 1)
+
+
+def test_before_the_first_step_the_factor_is_1_and_the_iterate_is_the_start():
+    optimizer = NGS(0.1)
+    assert optimizer.factor == 1.0
+    with optimizer.at_iterate():
+        pass
+
+
+@pytest.mark.parametrize("options", [{}, {"max_norm": 1.0}], ids=["plain", "clipped"])
+def test_an_embedding_learns(options):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Input((3,)), keras.layers.Embedding(10, 4), keras.layers.Flatten()]
+    network = keras.Sequential([*layers, keras.layers.Dense(1)])
+    network.compile(NGS(0.1, **options), loss="mse")
+    words = RNG.integers(0, 10, size=(64, 3))
+    wanted = (words == 7).sum(axis=1).astype("float32")
+    losses = network.fit(words, wanted, epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.3 * losses[0]
+
+
 def test_excluded_variables_do_not_decay():
     optimizer = NGS(0.1, 0.9, weight_decay=0.5)
     kept, decayed = (keras.Variable(np.ones(2, "float32"), name=n) for n in ("bias", "kernel"))
@@ -135,6 +171,7 @@ def test_half_precision_weights_keep_their_type():
         (lambda: NGS(0.1, 1.0), r"momentum must lie in \[0, 1\), got 1.0"),
         (lambda: NGS(0.1, weight_decay=-1.0), "weight_decay must be finite and at least 0"),
         (lambda: NGS(0.1, max_norm=0.0), "max_norm must be finite and above 0"),
+        (lambda: NGS(0.1, factor=AdditiveRule()), "take AngleRule or MultiplicativeRule"),
         (lambda: Tabulated([]), "needs a value or more"),
         (lambda: NGS(0.1, lambda t: 0.9).get_config(), "Tabulated.of"),
         (lambda: NGS(0.1, factor=object()).get_config(), "only rules of ngs can"),

@@ -25,4 +25,4 @@ def test_the_claims_hold_on_a_backend(backend: str) -> None:
         pytest.fail(f"on {backend}:\n{done.stdout[-6000:]}", pytrace=False)
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed[1]) >= 18
+    assert int(passed[1]) >= 23

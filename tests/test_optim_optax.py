@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from ngs.errors import InputError
-from ngs.factor import AngleRule
+from ngs.factor import AdditiveRule, AngleRule
 from ngs.optim.optax import NGSState, iterate, ngs, tabulated
 from ngs.restart import GradientRestart
 from ngs.schedules import SimplifiedMomentum
@@ -141,6 +141,33 @@ def test_a_step_whose_gradient_is_not_finite_is_refused_and_counted():
     assert int(after.memory.clock) == int(state.memory.clock)
 
 
+def test_its_rate_can_be_injected_as_that_of_any_optimizer():
+    method = optax.inject_hyperparams(ngs)(lr=0.1, weight_decay=0.01)
+    step = jax.jit(method.update)
+    params, state = PARAMS, method.init(PARAMS)
+    for _ in range(5):
+        updates, state = step(jax.grad(bowl)(params), state, params)
+        params = optax.apply_updates(params, updates)
+    alone, _ = run(ngs(0.1, weight_decay=0.01), steps=5)
+    np.testing.assert_allclose(params["w"], alone["w"], rtol=1e-5)
+
+
+def test_what_is_masked_stays_where_it_is():
+    method = optax.masked(ngs(0.1, 0.9), {"w": True, "b": False})
+    state = method.init(PARAMS)
+    updates, state = method.update(jax.grad(bowl)(PARAMS), state, PARAMS)
+    params = optax.apply_updates(PARAMS, {**updates, "b": 0.0 * updates["b"]})
+    theta = iterate(params, state)
+    assert theta["b"] == params["b"]
+    np.testing.assert_allclose(theta["w"], PARAMS["w"] - 0.1 * CURVATURES["w"] * PARAMS["w"])
+
+
+def test_no_parameters_are_no_trouble():
+    method = ngs(0.1, max_norm=1.0)
+    updates, _ = method.update({}, method.init({}), {})
+    assert updates == {}
+
+
 def test_the_state_is_a_tree_that_can_be_saved():
     method = ngs(0.1, factor=AngleRule(), restart=GradientRestart())
     params, state = run(method, steps=5)
@@ -157,6 +184,8 @@ def test_the_state_is_a_tree_that_can_be_saved():
     [
         (lambda: ngs(-1.0), "lr must be finite and at least 0, got -1.0"),
         (lambda: ngs(float("nan")), "lr must be finite"),
+        (lambda: ngs(jnp.array(-1.0)), "lr must be finite and at least 0, got -1.0"),
+        (lambda: ngs(0.1, factor=AdditiveRule()), "take AngleRule or MultiplicativeRule"),
         (lambda: ngs(0.1, 1.0), r"momentum must lie in \[0, 1\), got 1.0"),
         (lambda: ngs(0.1, weight_decay=-1.0), "weight_decay must be finite and at least 0"),
         (lambda: ngs(0.1, max_norm=0.0), "max_norm must be finite and above 0"),

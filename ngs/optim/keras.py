@@ -21,14 +21,14 @@ except ImportError as error:
     raise ImportError(f"ngs.optim.keras needs {missing}") from error
 
 from ngs.errors import InputError
-from ngs.factor import AdditiveRule, AngleRule, FactorState, MultiplicativeRule, Rule
+from ngs.factor import AngleRule, FactorState, MultiplicativeRule, Rule
 from ngs.methods import StoredState, stored_iterate
 from ngs.optim.traced import Memory, Products, Settings, advance, decide
 from ngs.restart import GradientRestart
 from ngs.restart import Memory as RestartMemory
 from ngs.schedules import Schedule
 
-RULES = {rule.__name__: rule for rule in (AdditiveRule, MultiplicativeRule, AngleRule)}
+RULES = {rule.__name__: rule for rule in (MultiplicativeRule, AngleRule)}
 """Rules that a saved model may name."""
 FACTORS, RESTARTS = len(FactorState()), len(RestartMemory())
 
@@ -72,12 +72,17 @@ class NGS(keras.optimizers.Optimizer):  # type: ignore[misc]
               \theta_{t+1} = \theta_t + v_{t+1}
 
     ``keras.optimizers.SGD(nesterov=True)`` computes the same as long as its momentum, which it
-    takes as a number only, is constant. It is saved and loaded with the model.
+    takes as a number only, is constant. It is saved and loaded with the model. Under mixed
+    precision Keras wraps it: it is then ``model.optimizer.inner_optimizer``.
+
+    All variables share one clock: where the momentum changes, each of them must have a gradient in
+    every step.
 
     Args:
-        learning_rate: :math:`\eta_t`: a number, or a schedule of Keras.
+        learning_rate: :math:`\eta_t`: a number, or a schedule of Keras, which counts batches.
         momentum: :math:`\beta_t` in [0, 1): a number, or a schedule; of ``ngs.schedules`` by
-            :meth:`Tabulated.of`. Its steps count from the last restart.
+            :meth:`Tabulated.of`. It counts steps since the last restart: with
+            ``gradient_accumulation_steps`` several batches are one.
         weight_decay: see :class:`ngs.optim.torch.NGS`, as for all others but the next;
             ``exclude_from_weight_decay`` works as for any optimizer of Keras.
         decoupled_weight_decay: see there; true by default, which is the custom of Keras.
@@ -137,6 +142,7 @@ class NGS(keras.optimizers.Optimizer):  # type: ignore[misc]
             check_finite,
         )
         self._scalars: Any = None  # of the step that is being taken
+        self._at_iterate = False
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the velocities and the memory, which start at 0 and the factor at 1."""
@@ -181,6 +187,11 @@ class NGS(keras.optimizers.Optimizer):  # type: ignore[misc]
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any
     ) -> None:
+        if self._at_iterate:
+            raise RuntimeError(
+                "a step inside at_iterate(): leave the block before training goes on"
+            )
+        grads = [_dense(grad, v) for grad, v in zip(grads, trainable_variables, strict=True)]
         products = None
         if self.settings.reads:
             strategy = getattr(self, "_distribution_strategy", None)
@@ -205,21 +216,45 @@ class NGS(keras.optimizers.Optimizer):  # type: ignore[misc]
     @property
     def factor(self) -> float:
         """The acceleration factor, 1.0 where no rule has moved it."""
+        if not self.built:
+            return 1.0
         return float(_memory(self.memory, self.clock, self.refused).factor.factor)
 
     @contextmanager
     def at_iterate(self) -> Iterator[None]:
-        r"""Let the variables hold the iterate :math:`\theta_t` inside a ``with`` block."""
+        r"""Let the variables hold the iterate :math:`\theta_t` inside a ``with`` block.
+
+        Raises:
+            RuntimeError: inside of another such block; and inside of this one where a step, or
+                saving with the optimizer, is asked for. (A training step that was compiled before
+                asks nobody: do not train in here.)
+        """
+        if self._at_iterate:
+            raise RuntimeError("at_iterate() inside at_iterate(): the iterate is there already")
+        if not self.built:  # no step yet: it is the start
+            yield
+            return
         momentum = _memory(self.memory, self.clock, self.refused).momentum
         stored = [ops.copy(variable) for variable in self._trainable_variables]
         for variable, velocity in zip(self._trainable_variables, self.velocities, strict=True):
             state = StoredState(ops.convert_to_tensor(variable), ops.convert_to_tensor(velocity))
             variable.assign(stored_iterate(state, 0.0, ops.cast(momentum, variable.dtype)))
+        self._at_iterate = True
         try:
             yield
         finally:
+            self._at_iterate = False
             for variable, point in zip(self._trainable_variables, stored, strict=True):
                 variable.assign(point)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the state into a saved model; refused inside :meth:`at_iterate`."""
+        if self._at_iterate:
+            raise RuntimeError(
+                "a model that is saved inside at_iterate() could not go on: save it outside, or "
+                "with include_optimizer=False"
+            )
+        super().save_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         """Return what :meth:`from_config` takes.
@@ -286,6 +321,13 @@ class Wide:
 
 def _tensor(x: Any) -> Any:
     return ops.convert_to_tensor(x, dtype=_wide()) if isinstance(x, float) else x
+
+
+def _dense(grad: Any, variable: Any) -> Any:
+    """Return a gradient as an array; that of an embedding on TensorFlow is a list of its rows."""
+    if not hasattr(grad, "dense_shape"):
+        return grad
+    return ops.scatter(ops.expand_dims(grad.indices, -1), grad.values, variable.shape)
 
 
 def _wide() -> str:

@@ -65,9 +65,11 @@ def ngs(
     another method as soon as one changes. The update that comes out has its sign and length: add
     it, with ``optax.apply_updates``, and let no schedule scale it later in a chain.
 
-    It works under ``jit``, ``vmap`` and ``scan``, and where parameters are sharded: all inner
-    products are over the whole of them. Scalars have JAX's widest floating type, 32 bits unless
-    ``jax_enable_x64`` is set.
+    It works under ``jit``, ``vmap`` and ``scan``, and where ``jit`` has sharded parameters: all
+    inner products are over the whole of them. (Inside ``shard_map`` and ``pmap`` they are over what
+    the device holds: average the gradients before, and leave rules that read them to replicated
+    parameters.) Scalars have JAX's widest floating type, 32 bits unless ``jax_enable_x64`` is set;
+    with 32 bits a gradient that is longer than 1e19 counts as not finite.
 
     Args:
         lr: learning rate :math:`\eta_t`: a number, or a schedule of optax.
@@ -83,7 +85,8 @@ def ngs(
         check_finite: see there; ``memory.refused`` counts the steps that were refused.
 
     Raises:
-        InputError: a coefficient is out of its range, or a schedule cannot be traced.
+        InputError: a coefficient is out of its range, a schedule cannot be traced, or the rule of
+            the factor is :class:`ngs.factor.AdditiveRule`.
 
     Source: Nesterov (1983); Sutskever et al. (2013), section 2; stored form: Bengio et al. (2012).
 
@@ -112,7 +115,7 @@ def ngs(
         return NGSState(jnp.int32(0), jax.tree.map(jnp.zeros_like, params), memory)
 
     def update(grads: Any, state: NGSState, params: Any = None) -> tuple[Any, NGSState]:
-        if params is None and weight_decay > 0.0:
+        if params is None and settings.decays:
             raise InputError("weight_decay needs the parameters: call update(grads, state, params)")
         products = _products(grads, state.velocity) if settings.reads else None
         rate = jnp.asarray(_at(lr, state.step), _widest())
@@ -128,7 +131,7 @@ def ngs(
         others = (state.velocity, grads if params is None else params)
         columns = (leaves, *(tree.flatten_up_to(other) for other in others))
         both = [one(*leaf) for leaf in zip(*columns, strict=True)]
-        moved, velocity = (tree.unflatten(part) for part in zip(*both, strict=True))
+        moved, velocity = (tree.unflatten([pair[part] for pair in both]) for part in (0, 1))
         memory = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), memory, state.memory)
         return moved, NGSState(optax.safe_increment(state.step), velocity, memory)
 
@@ -164,7 +167,8 @@ def iterate(params: Any, state: Any) -> Any:
 
     Args:
         params: :math:`y_t`, what the model holds.
-        state: of :func:`ngs`, or of a chain that has it in it.
+        state: of :func:`ngs`, or of a chain that has it in it. Where it was made under ``vmap``,
+            call this under the same ``vmap``. What ``optax.masked`` leaves out comes back as it is.
 
     Raises:
         InputError: there is not exactly one state of :func:`ngs`.
@@ -175,11 +179,16 @@ def iterate(params: Any, state: Any) -> Any:
         raise InputError(f"there must be one state of ngs in the state, got {len(found)}")
     ((_, velocity, memory),) = found
 
-    def back(stored: jax.Array, velocity: jax.Array) -> Any:
+    def is_masked(part: Any) -> bool:
+        return isinstance(part, optax.MaskedNode)
+
+    def back(velocity: Any, stored: jax.Array) -> Any:
+        if is_masked(velocity):
+            return stored
         theta = stored_iterate(StoredState(stored, velocity), 0.0, memory.momentum)
         return theta.astype(stored.dtype)
 
-    return jax.tree.map(back, params, velocity)
+    return jax.tree.map(back, velocity, params, is_leaf=is_masked)
 
 
 def _widest() -> Any:
@@ -209,11 +218,17 @@ def _at(value: Traced, step: jax.Array) -> Any:
     return value(step) if callable(value) else value
 
 
+def _known(value: Any) -> float | None:
+    """Return a coefficient as a number, or ``None`` where it is a schedule or being traced."""
+    return None if callable(value) or isinstance(value, jax.core.Tracer) else float(value)
+
+
 def _check(lr: Traced, momentum: Traced) -> None:
     """Raise InputError unless both are numbers in their range, or functions that can be traced."""
-    if isinstance(lr, int | float) and not 0.0 <= lr < math.inf:
+    rate, coefficient = _known(lr), _known(momentum)
+    if rate is not None and not 0.0 <= rate < math.inf:
         raise InputError(f"lr must be finite and at least 0, got {lr}")
-    if isinstance(momentum, int | float) and not 0.0 <= momentum < 1.0:
+    if coefficient is not None and not 0.0 <= coefficient < 1.0:
         raise InputError(f"momentum must lie in [0, 1), got {momentum}")
     for name, value in (("lr", lr), ("momentum", momentum)):
         if not callable(value):

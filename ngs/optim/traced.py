@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ngs.arithmetic import Arithmetic, Number
 from ngs.errors import InputError
-from ngs.factor import FactorState, Rule, Signal
+from ngs.factor import AdditiveRule, FactorState, Rule, Signal
 from ngs.methods import StoredState, stored_step
 from ngs.restart import GradientRestart
 from ngs.restart import Memory as RestartMemory
@@ -23,7 +23,7 @@ class Settings:
     """What holds for all steps; :class:`ngs.optim.torch.NGS` describes each.
 
     Raises:
-        InputError: one is out of its range.
+        InputError: one is out of its range, or the rule of the factor is :class:`AdditiveRule`.
     """
 
     weight_decay: float = 0.0
@@ -35,10 +35,21 @@ class Settings:
     check_finite: bool | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight_decay < math.inf:
-            raise InputError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
-        if self.max_norm is not None and not 0.0 < self.max_norm < math.inf:
-            raise InputError(f"max_norm must be finite and above 0, got {self.max_norm}")
+        decay, longest = self.weight_decay, self.max_norm
+        if isinstance(decay, int | float) and not 0.0 <= decay < math.inf:
+            raise InputError(f"weight_decay must be finite and at least 0, got {decay}")
+        if isinstance(longest, int | float) and not 0.0 < longest < math.inf:
+            raise InputError(f"max_norm must be finite and above 0, got {longest}")
+        if isinstance(self.factor, AdditiveRule):
+            raise InputError(
+                "AdditiveRule may turn the learning rate negative, which a compiled step cannot "
+                "refuse: take AngleRule or MultiplicativeRule, or NGS for torch"
+            )
+
+    @property
+    def decays(self) -> bool:
+        """Whether there may be weight decay; of a traced number nobody knows."""
+        return not (isinstance(self.weight_decay, int | float) and self.weight_decay == 0.0)
 
     @property
     def reads(self) -> bool:
@@ -183,15 +194,14 @@ def advance(
         xp: what to compute with.
     """
     gradient, old = scalars.clip * grad, scalars.ratio * velocity
-    decay = settings.weight_decay
-    if decay > 0.0 and not settings.decoupled_weight_decay:
-        gradient = gradient + decay * stored
+    if settings.decays and not settings.decoupled_weight_decay:
+        gradient = gradient + settings.weight_decay * stored
     # The step does not depend on where it starts: from 0, the new point is the displacement.
     after = stored_step(
         StoredState(0 * old, old), gradient, scalars.rate, scalars.momentum, scalars.next_momentum
     )
     moved = after.lookahead
-    if decay > 0.0 and settings.decoupled_weight_decay:
-        moved = moved - decay * scalars.rate * stored
+    if settings.decays and settings.decoupled_weight_decay:
+        moved = moved - settings.weight_decay * scalars.rate * stored
     kept = choose(scalars.restart, 0.0, after.velocity, xp)
     return choose(scalars.still, 0.0, moved, xp), choose(scalars.still, velocity, kept, xp)
