@@ -68,8 +68,8 @@ STUDIES = {
     "golden": Study(
         "The golden trajectories, in every framework",
         ("ch-frameworks",),
-        "The largest relative deviation of each implementation from `tests/golden.json`, over three "
-        "problems, six schedules and ten sets of options.",
+        "The largest relative deviation of each implementation from `tests/golden.json`, over "
+        "three problems, six schedules and ten sets of options.",
     ),
     "fast_levers": Study(
         "The fast recipe, lever by lever",
