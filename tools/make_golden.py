@@ -173,7 +173,9 @@ def trajectories() -> dict[str, dict[str, dict[str, Any]]]:
 
 def main() -> None:
     """Write the file."""
-    GOLDEN.write_text(json.dumps(trajectories(), indent=0) + "\n", encoding="utf-8")
+    text = json.dumps(trajectories(), separators=(",", ":"))
+    text = text.replace('],"', '],\n"')  # a line for each set of options
+    GOLDEN.write_text(text + "\n", encoding="utf-8")
     print(f"{GOLDEN.name}: {GOLDEN.stat().st_size:,} bytes")
 
 
