@@ -71,6 +71,13 @@ STUDIES = {
         "The largest relative deviation of each implementation from `tests/golden.json`, over "
         "three problems, six schedules and ten sets of options.",
     ),
+    "fast_variants": Study(
+        "The fast recipe, part by part",
+        ("ch-fast",),
+        "Six epochs on 45,000 images with one part taken out, with all eight taken out, and with "
+        "two other optimizers; three seeds. Made side by side with other work, so its times say "
+        "nothing.",
+    ),
     "fast_levers": Study(
         "The fast recipe, lever by lever",
         ("ch-fast",),
