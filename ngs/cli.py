@@ -218,12 +218,14 @@ def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
 
 def _report(record: dict[str, Any], path: Path, download: bool) -> None:
     """Draw a run that is done."""
+    from ngs.train.config import TrainConfig
     from ngs.train.curves import save
     from ngs.train.data import load
+    from ngs.train.loop import prepared
     from ngs.train.report import draw
 
-    config = record["config"]
-    data = load(config["dataset"], download=download).reduced(0, config["side"])
+    config = TrainConfig(**record["config"])
+    data = prepared(config, load(config.dataset, download=download))
     try:
         save(draw(record, data), path)
     except OSError as error:

@@ -20,9 +20,19 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     ),
     "model": (
         "convnet-narrow",
-        "Network: convnet (19.4 M parameters), convnet-narrow (1.2 M), fast (2.0 M) or small "
-        "(71 k).",
+        "Network: convnet (19.4 M parameters), convnet-narrow (1.2 M), fast (2.0 M), small "
+        "(71 k), resnet18 (11 M), vit (a Transformer, 2.7 M), or one of torchvision's, "
+        "torchvision-resnet50 say.",
     ),
+    "classes": ("", "Numbers of the classes to learn, 0,1,2 say.  [default: all ten]"),
+    "init": (
+        "",
+        "Weights to begin with: a file that a run has written, or torchvision.  [default: fresh]",
+    ),
+    "new-head/--keep-head": (False, "Let the last layer begin fresh in spite of --init."),
+    "train-last": (0, "Stages that train, counted from the scores; 0 for all."),
+    "unfreeze-every": (0, "Epochs after which one more stage trains; 0: never."),
+    "stage-decay": (1.0, "Learning rate of a stage, over that of the one before it."),
     "epochs": (8, "Passes over the training images."),
     "batch-size": (128, "Images a step."),
     "optimizer": (
@@ -62,12 +72,15 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "compile/--no-compile": (False, "Compile the network."),
     "validation": (0, "Training images to hold out; a run measures them after every epoch."),
     "train-images": (0, "How many of the others to train on; 0 for all."),
-    "side": (32, "Width of the images: 32, 16 or 8 (pixels averaged)."),
+    "side": (
+        32,
+        "Width of the images: 8 or 16 (pixels averaged), 32, 64, 96, 128 or 224 (scaled up).",
+    ),
     "seed": (0, "Of initial weights, data order and augmentation."),
     "device": ("auto", "auto, cpu, cuda or mps."),
     "precision": (
         "auto",
-        "auto, float32, bfloat16 or float16; auto takes what is fast on the device.",
+        "auto, float32, bfloat16, float16 or float64; auto takes what is fast on the device.",
     ),
 }
 """What stands after ``--``, the default, and the help."""

@@ -499,13 +499,19 @@ def test_every_typed_setting_reaches_the_run(
     )  # fmt: skip
     assert seen == [(typed, False, 7.0)]
     call(
-        "train", "--model", "fast", "--bias-scale", "3", "--whitening-epochs", "4", "--out",
-        str(out),
+        "train", "--model", "fast", "--bias-scale", "3", "--whitening-epochs", "4", "--classes",
+        "3,5", "--init", "w.pt", "--new-head", "--train-last", "2", "--unfreeze-every", "3",
+        "--out", str(out),
     )  # fmt: skip
-    other = TrainConfig(model="fast", bias_scale=3.0, whitening_epochs=4)
+    other = TrainConfig(
+        model="fast", bias_scale=3.0, whitening_epochs=4, classes="3,5", init="w.pt", new_head=True,
+        train_last=2, unfreeze_every=3,
+    )  # fmt: skip
     assert seen[1] == (other, True, 60.0)
+    call("train", "--stage-decay", "2.6", "--out", str(out))
+    assert seen[2] == (TrainConfig(stage_decay=2.6), True, 60.0)
     for field in fields(TrainConfig):
-        given = {getattr(config, field.name) for config in (typed, other)}
+        given = {getattr(config, field.name) for config, _, _ in seen}
         assert given - {field.default}, "the test types another value"
 
 

@@ -25,7 +25,7 @@ from torch import nn
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import data, loop, memory, models, offline, records
-from ngs.train.augment import Augmentation, alternate, batches, normalize, scaled_down
+from ngs.train.augment import Augmentation, alternate, batches, normalize, scaled
 from ngs.train.board import Board, scalars
 from ngs.train.config import TrainConfig
 from ngs.train.optimizers import build_optimizer, learning_rates
@@ -45,6 +45,8 @@ RECORD = {
     "system",  # operating system and architecture
     "precision",  # of the arithmetic: float32 or bfloat16
     "parameters",  # number of trained numbers
+    "multiply_adds",  # of a forward pass, an image
+    "memory",  # bytes of a step by what they hold
     "images",  # of each split
     "run",  # names it: a run that goes on from a checkpoint keeps its name
     "parts",  # how many processes it took, 1 unless it was stopped
@@ -385,12 +387,12 @@ def test_the_first_epochs_may_see_small_images(monkeypatch: pytest.MonkeyPatch) 
 
 def test_scaling_down_takes_means_over_what_a_new_pixel_covers() -> None:
     images = torch.rand(2, 3, 32, 32)
-    assert scaled_down(images, 24).shape == (2, 3, 24, 24)
-    found = scaled_down(images, 16).mean((2, 3))
+    assert scaled(images, 24).shape == (2, 3, 24, 24)
+    found = scaled(images, 16).mean((2, 3))
     torch.testing.assert_close(found, images.mean((2, 3)), rtol=0.02, atol=0.0)
     stripes = torch.ones(1, 1, 32, 32)
     stripes[..., ::2] = 0.0  # thinner than a new pixel: they blur instead of turning up elsewhere
-    assert scaled_down(stripes, 16)[..., 2:-2].std() < 0.01
+    assert scaled(stripes, 16)[..., 2:-2].std() < 0.01
 
 
 def test_clipping_sees_the_gradient_and_not_the_scaled_one_in_float16() -> None:
@@ -798,7 +800,7 @@ def test_a_batch_larger_than_the_training_images_is_refused() -> None:
         ({"batch_size": 0}, "batch-size must be 1 or more, got 0"),
         ({"validation": -1}, "validation must be 0 or more, got -1"),
         ({"train_images": -1}, "train-images must be 0 or more, got -1"),
-        ({"side": 12}, "side must be one of 32, 16, 8, got 12"),
+        ({"side": 12}, "side must be one of 8, 16, 32, 64, 96, 128, 224, got 12"),
         ({"model": "convnet", "side": 16}, "side must be 32 for model convnet, got 16: .*small.*"),
         ({"model": "convnet-narrow", "side": 8}, "side must be 32 for model .*narrow, got 8: .*"),
         ({"optimizer": "hypergradient", "momentum": 0.0}, r"momentum must lie in \(0, 1\) .*0.0"),
@@ -1055,7 +1057,7 @@ def test_a_run_says_what_it_does_and_every_epoch(capfd: pytest.CaptureFixture[st
     lines: list[str] = []
     loop.train(config(validation=20), say=lines.append)
     assert [line.split(":")[0].split()[0] for line in lines] == [
-        "data", "model", "device", "epoch", "epoch",
+        "data", "model", "cost", "device", "epoch", "epoch",
     ]  # fmt: skip
     assert "validation accuracy" in lines[-1]
     assert capfd.readouterr() == ("", "")  # the library prints nothing by itself

@@ -223,12 +223,14 @@ def batches(
         yield images, labels
 
 
-def scaled_down(images: torch.Tensor, side: int) -> torch.Tensor:
+def scaled(images: torch.Tensor, side: int) -> torch.Tensor:
     """Return images of ``side`` pixels: weighted means over what a new pixel covers.
+
+    Scaled up, a new pixel lies between four old ones.
 
     Args:
         images: float tensor ``(n, c, h, w)``.
-        side: of the result, less than h and w.
+        side: of the result.
     """
     return functional.interpolate(
         images, (side, side), mode="bilinear", align_corners=False, antialias=True

@@ -69,6 +69,17 @@ def packed(content: Any) -> memoryview:
     return file.getbuffer()
 
 
+def unpacked(path: Path) -> Any:
+    """Return what ``torch.save`` has written, if it is whole and holds no code.
+
+    Whatever torch, zipfile and pickle raise for a file that is neither goes through.
+    """
+    with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def write_checkpoint(path: Path, config: TrainConfig, content: Content) -> None:
     """Write a checkpoint in place of the one before.
 
@@ -87,10 +98,7 @@ def read_checkpoint(path: Path, config: TrainConfig) -> Content:
     """
     remedy = "delete it to start anew, or give another --out"
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = unpacked(path)
         version, saved = content["version"], content["config"]
     except Exception as error:  # whatever torch, zipfile and pickle raise for a damaged file
         raise InputError(f"checkpoint {path} is damaged and cannot be read: {remedy}") from error

@@ -10,7 +10,7 @@ from typing import Any
 from ngs.errors import InputError
 from ngs.train.augment import Augmentation
 from ngs.train.data import DATASETS
-from ngs.train.models import LEAST_SIDE, check
+from ngs.train.models import FIXED_SIDE, LEAST_SIDE, check
 from ngs.train.views import VIEWS
 
 OPTIMIZERS = (
@@ -30,13 +30,17 @@ OPTIMIZERS = (
 )
 WITH_GROUPS = tuple(name for name in OPTIMIZERS if name.startswith(("ngs", "sgd")))
 """Optimizers that can have parameter groups of their own learning rate."""
+WITH_RATES = (*WITH_GROUPS, "adam", "nadam")
+"""Optimizers whose learning rate can be another one in every stage of the network."""
 LEARNERS = ("ngs-factor", "ngs-factor-rescaled", "hypergradient", "prodigy")
 """Optimizers that learn their learning rate, or a factor of it."""
 SCHEDULES = ("cosine", "triangle", "onecycle", "constant")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "float64")
 GUARDS = ("off", "watch", "act")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-SIDES = (32, 16, 8)
+SIDES = (8, 16, 32, 64, 96, 128, 224)
+OWN_SIDE = 32
+"""Width of the images of every data set."""
 COUNTS = (
     ("epochs", 1),
     ("batch_size", 1),
@@ -46,6 +50,8 @@ COUNTS = (
     ("whitening_epochs", 0),
     ("validation", 0),
     ("train_images", 0),
+    ("train_last", 0),
+    ("unfreeze_every", 0),
 )
 """Settings that are counts, and the least that each may be."""
 LOWEST_SIDE = 4
@@ -64,7 +70,17 @@ class TrainConfig:
 
     Attributes:
         dataset: ``"offline"``, ``"cifar10"`` or ``"tensors"``.
-        model: a name of :data:`ngs.train.models.MODELS`.
+        model: a name of :data:`ngs.train.models.MODELS`, or ``torchvision-`` and one of
+            torchvision's own, ``"torchvision-resnet50"``.
+        classes: numbers of the classes to learn and to test, with commas; ``""`` for all ten.
+        init: a file of weights to begin with, or ``"torchvision"``, see
+            :func:`ngs.train.pretrained.load_initial`; ``""`` for a fresh network.
+        new_head: whether the last layer begins fresh in spite of ``init``.
+        train_last: how many of the network's stages train, those nearest to the scores (see
+            :func:`ngs.train.models.stages`); the others stay as they are. 0 for all.
+        unfreeze_every: epochs after which one more stage trains, 0 for never.
+        stage_decay: ratio of the learning rates of two neighbouring stages, the one nearer to the
+            scores having the larger; 1 for one rate. See :func:`ngs.train.models.stage_groups`.
         epochs: passes over the training images, 1 or more.
         batch_size: images a step, from 1 to the number of training images.
         optimizer: ``"ngs"``, exact Nesterov; ``"ngs-factor"``, with the acceleration factor;
@@ -117,11 +133,13 @@ class TrainConfig:
         compile: whether ``torch.compile`` compiles the network.
         validation: training images held out and measured after every epoch; 0 trains on all.
         train_images: number of the others to train on; 0 for all.
-        side: width and height of the images, 32, 16 or 8: larger blocks of pixels are averaged.
+        side: width and height of the images: 8, 16 or 32, larger blocks of pixels being averaged,
+            or 64, 96, 128 or 224, to which batches are scaled up after augmentation.
         seed: of initialisation, data order and augmentation, from 0 to 2**64 - 1.
         device: ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
         precision: ``"auto"`` takes bfloat16 on CUDA and on CPUs with instructions for it (AMX,
-            AVX512-BF16), else float32. The parameters are float32 either way.
+            AVX512-BF16), else float32. The parameters are float32 either way, except in
+            ``"float64"``, which is for checks.
 
     Raises:
         InputError: a value lies outside its range.
@@ -129,6 +147,12 @@ class TrainConfig:
 
     dataset: str = "offline"
     model: str = "convnet-narrow"
+    classes: str = ""
+    init: str = ""
+    new_head: bool = False
+    train_last: int = 0
+    unfreeze_every: int = 0
+    stage_decay: float = 1.0
     epochs: int = 8
     batch_size: int = 128
     optimizer: str = "ngs"
@@ -184,6 +208,11 @@ class TrainConfig:
                 f"side must be {least_side} for model {self.model}, got {self.side}: take model "
                 "small for smaller images"
             )
+        if self.model in FIXED_SIDE and self.side != least_side:
+            raise InputError(
+                f"side must be {least_side} for model {self.model}, got {self.side}: take another "
+                "model for larger images"
+            )
         if not (math.isfinite(self.lr) and self.lr > 0.0):
             raise InputError(f"lr must be finite and above 0, got {self.lr}")
         if not 0.0 <= self.momentum < 1.0:
@@ -234,6 +263,7 @@ class TrainConfig:
                 f"{self.whitening_epochs} with {self.model}"
             )
         self._check_low()
+        self._check_start()
         if self.guard != "off" and self.precision == "float16":
             raise InputError(
                 f"guard {self.guard} needs precision bfloat16 or float32: in float16 the scaler "
@@ -266,6 +296,46 @@ class TrainConfig:
                 f"low-side must lie in {least} .. {self.side - 1} for model {self.model} and side "
                 f"{self.side}, got {self.low_side}"
             )
+
+    def _check_start(self) -> None:
+        """Check the classes, what a run begins with, and what of it trains."""
+        self.chosen_classes()
+        if self.new_head and not self.init:
+            raise InputError("new-head is for weights that a run begins with: give --init too")
+        if self.unfreeze_every and not self.train_last:
+            raise InputError(
+                "unfreeze-every needs stages that are frozen: give --train-last 1, say, with "
+                f"unfreeze-every {self.unfreeze_every}"
+            )
+        if not 0.0 < self.stage_decay < math.inf:
+            raise InputError(f"stage-decay must be finite and above 0, got {self.stage_decay}")
+        if self.stage_decay != 1.0 and self.bias_scale != 1.0:
+            raise InputError(
+                "stage-decay and bias-scale both say which rate a parameter has: leave one at 1, "
+                f"got {self.stage_decay:g} and {self.bias_scale:g}"
+            )
+        if self.stage_decay != 1.0 and self.optimizer not in WITH_RATES:
+            raise InputError(
+                f"stage-decay needs one of {', '.join(WITH_RATES)}, got {self.stage_decay:g} with "
+                f"{self.optimizer}"
+            )
+
+    def chosen_classes(self) -> tuple[int, ...]:
+        """Return the numbers of the classes to learn; nothing for all of them.
+
+        Raises:
+            InputError: they are not numbers of at least two different classes.
+        """
+        if not self.classes:
+            return ()
+        parts = [part.strip() for part in self.classes.split(",")]
+        numbers = tuple(int(part) for part in parts if part.isdecimal())
+        if len(numbers) != len(parts) or len({*numbers}) != len(parts) or len(parts) < 2:
+            raise InputError(
+                "classes must be the numbers of two or more different classes with commas between "
+                f"them, 0,1,2,3,4 say, got {self.classes!r}"
+            )
+        return numbers
 
     def augmentation(self) -> Augmentation | None:
         """Return what may happen to the training images.

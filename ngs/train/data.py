@@ -6,7 +6,7 @@ It rests on torchvision for the archive's format and on :mod:`ngs.train.offline`
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException
@@ -95,6 +95,32 @@ class Dataset:
             validation=Split(self.train.images[held], self.train.labels[held], numbers[:count]),
         )
 
+    def only(self, classes: Sequence[int]) -> "Dataset":
+        """Keep some classes alone, numbered from 0 in the order in which they are named.
+
+        Mean and deviation by channel stay those of all.
+
+        Args:
+            classes: their numbers; none for all of them.
+
+        Raises:
+            InputError: a number is that of no class.
+        """
+        if not classes:
+            return self
+        if not all(0 <= number < len(self.classes) for number in classes):
+            raise InputError(
+                f"classes must be numbers from 0 to {len(self.classes) - 1} for {self.name}, got "
+                f"{', '.join(map(str, classes))}"
+            )
+        return replace(
+            self,
+            classes=tuple(self.classes[number] for number in classes),
+            train=_of_classes(self.train, classes),
+            validation=_of_classes(self.validation, classes),
+            test=_of_classes(self.test, classes),
+        )
+
     def reduced(self, train_images: int = 0, side: int = 32) -> "Dataset":
         """Keep the first ``train_images`` training images, with pixels averaged down to ``side``.
 
@@ -128,6 +154,14 @@ class Dataset:
             validation=_shrunk(self.validation, side),
             test=_shrunk(self.test, side),
         )
+
+
+def _of_classes(split: Split, classes: Sequence[int]) -> Split:
+    kept = torch.isin(split.labels, torch.tensor(classes)).nonzero().flatten()
+    renumbered = torch.zeros(max(classes) + 1, dtype=torch.int64)
+    renumbered[list(classes)] = torch.arange(len(classes))
+    numbers = kept if split.numbers is None else split.numbers[kept]
+    return Split(split.images[kept], renumbered[split.labels[kept]], numbers)
 
 
 def _shrunk(split: Split, side: int) -> Split:

@@ -3,6 +3,7 @@
 It rests on the run, the checkpoints and the records beside it.
 """
 
+import math
 import os
 import time
 import uuid
@@ -25,10 +26,10 @@ from ngs.train.checkpoint import (
     write_checkpoint,
     write_whole,
 )
-from ngs.train.config import TrainConfig
+from ngs.train.config import OWN_SIDE, TrainConfig
 from ngs.train.data import Dataset, load
 from ngs.train.memory import keep_freed_memory
-from ngs.train.optimizers import check_installed, stay_at_evaluation_point
+from ngs.train.optimizers import check_installed, state_copies, stay_at_evaluation_point
 from ngs.train.policy import Event, StoppedByGuardError
 from ngs.train.records import Record, bfloat16_units, provenance
 from ngs.train.run import Clock, DivergenceError, Run, initial_network
@@ -82,17 +83,23 @@ def train(
     say = say or (lambda line: None)
     run = set_up(config, download=download, data=data)
     data, model, device, dtype = run.data, run.model, run.device, run.dtype
+    cost = models.cost(model, config.side, dtype)
+    memory = cost.memory(math.ceil(run.batch_size / run.parts), state_copies(config))
     record: Record = {
         "kind": "train",
         "config": asdict(config),
         **provenance(device),
         "precision": str(dtype).removeprefix("torch."),
-        "parameters": models.parameter_count(model),
+        "parameters": run.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "memory": memory,
         "images": {k: len(getattr(data, k)) for k in ("train", "validation", "test")},
     }
     saver = Saver(run, checkpoint, save_every, stop or (lambda: False), say, warn or say)
     say(f"data: {data.name}, {data.source}")
-    say(f"model: {config.model}, {record['parameters']:,} parameters")
+    frozen = f", {cost.parameters:,} of them trained at first" if config.train_last else ""
+    say(f"model: {config.model}, {record['parameters']:,} parameters{frozen}")
+    say(_needs(cost, memory))
     say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
     if run.guard is not None:
         run.guard.tell = lambda event: _tell(event, warn or say)
@@ -154,14 +161,24 @@ def set_up(config: TrainConfig, *, download: bool = True, data: Dataset | None =
         keep_freed_memory()
     with clock.part("load"):
         data = data or load(config.dataset, download=download)
-        data = data.hold_out(config.validation).reduced(config.train_images, config.side)
+        data = prepared(config, data)
     if config.batch_size > len(data.train):
         raise InputError(
             f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
             f"got {config.batch_size}"
         )
-    model = initial_network(config, data, device)
+    model = initial_network(config, data, device, download=download)
     return Run(config, data, model, device, dtype, clock)
+
+
+def prepared(config: TrainConfig, data: Dataset) -> Dataset:
+    """Return what a run learns from and is tested on, of a whole data set.
+
+    Raises:
+        InputError: there are not as many images, or no such classes.
+    """
+    data = data.only(config.chosen_classes()).hold_out(config.validation)
+    return data.reduced(config.train_images, min(config.side, OWN_SIDE))
 
 
 class Saver:
@@ -290,10 +307,12 @@ def pick_device(name: str) -> torch.device:
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the arithmetic of the network that ``name`` stands for on ``device``."""
+    if name == "float64" and device.type == "mps":
+        raise InputError("precision float64 is not available on mps: take float32, or device cpu")
     if name == "auto":
         name = "bfloat16" if _fast_in_bfloat16(device) else "float32"
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return names[name]
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def _fast_in_bfloat16(device: torch.device) -> bool:
@@ -310,6 +329,14 @@ def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:
         OSError: it cannot be written.
     """
     write_whole(Path(path), packed(model.state_dict()))
+
+
+def _needs(cost: models.Cost, memory: dict[str, int]) -> str:
+    parts = ", ".join(f"{size / 1e6:,.0f} of {name}" for name, size in memory.items())
+    return (
+        f"cost: {cost.multiply_adds / 1e6:,.0f} million multiply-adds forward for an image, "
+        f"{sum(memory.values()) / 1e6:,.0f} MB for a step ({parts})"
+    )
 
 
 def _line(row: Record, epochs: int) -> str:

@@ -18,7 +18,7 @@ from ngs.optim.hypergradient import HypergradientSGD
 from ngs.optim.torch import NGS
 from ngs.schedules import Chain, Constant, Linear, OneCycle, Schedule, WarmupCosine
 from ngs.train.config import CYCLED_MOMENTUM, TRIANGLE, WARMUP, TrainConfig
-from ngs.train.models import bias_groups
+from ngs.train.models import bias_groups, stage_groups
 
 Builder = Callable[[Iterable[nn.Parameter], TrainConfig, int], torch.optim.Optimizer]
 
@@ -26,6 +26,15 @@ PEERS = {"prodigy": "prodigyopt", "schedule-free": "schedulefree"}
 """The package that an optimizer of others comes from."""
 STEADY = ("sgd-plain", "gradient-descent", "adam", "nadam")
 """Optimizers whose momentum no schedule moves: without any, or a beta that stays what it is."""
+COPIES = {
+    "sgd-plain": 0.0,
+    "gradient-descent": 0.0,
+    "adam": 2.0,
+    "nadam": 2.0,
+    "hypergradient": 2.0,
+    "prodigy": 4.0,
+}
+"""Numbers that an optimizer remembers for each parameter, where it is not one."""
 SECOND_BETA = 0.999
 """Decay of the mean of squared gradients in Adam and NAdam, that of their papers and of torch."""
 LEAST_CYCLE = 4
@@ -53,7 +62,17 @@ def build_optimizer(
     params: Iterable[Any] = model.parameters()
     if config.bias_scale != 1.0:
         params = bias_groups(model, config.lr, config.weight_decay, config.bias_scale)
+    if config.stage_decay != 1.0:
+        params = stage_groups(model, config.lr, config.stage_decay)
     return BUILDERS[config.optimizer](params, config, total_steps)
+
+
+def state_copies(config: TrainConfig) -> float:
+    """Return how many numbers a run remembers for each that it trains, beside the gradient.
+
+    One for a velocity, two for Adam's means, one more for a mean of the weights.
+    """
+    return COPIES.get(config.optimizer, 1.0) + (config.average > 0.0)
 
 
 def full_batch(config: TrainConfig) -> bool:

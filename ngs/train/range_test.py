@@ -72,7 +72,7 @@ def range_test(
     run = set_up(config, download=download, data=data)
     rates = [low * (high / low) ** (t / (steps - 1)) for t in range(steps)]
     run.lr = rates.__getitem__
-    run.model.train()
+    run.train_mode(1)
     losses: list[float] = []
     source = run.endless()
     for _ in tqdm(rates, unit="step", disable=None, leave=False):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.train import models
-from ngs.train.augment import alternate, batches, normalize, order_of, scaled_down
+from ngs.train.augment import alternate, batches, normalize, order_of, scaled
 from ngs.train.average import WeightAverage
 from ngs.train.checkpoint import Content
 from ngs.train.config import TrainConfig
@@ -35,6 +35,7 @@ from ngs.train.optimizers import (
     stay_at_evaluation_point,
 )
 from ngs.train.policy import POLICIES
+from ngs.train.pretrained import load_initial
 from ngs.train.records import Record
 from ngs.train.views import score_views
 
@@ -75,13 +76,29 @@ class Clock:
             self.seconds[name] += time.perf_counter() - begin
 
 
-def initial_network(config: TrainConfig, data: Dataset, device: torch.device) -> nn.Module:
-    """Return the network of a run as it is before the first step, on its device."""
+def initial_network(
+    config: TrainConfig, data: Dataset, device: torch.device, *, download: bool = True
+) -> nn.Module:
+    """Return the network of a run as it is before the first step, on its device.
+
+    Raises:
+        InputError: it cannot be built, or the weights that it is to begin with cannot be had.
+    """
     torch.manual_seed(config.seed)
-    model = models.build(config.model, batch_norm=config.batch_norm)
+    model = models.build(
+        config.model,
+        batch_norm=config.batch_norm,
+        classes=len(data.classes),
+        side=config.side,
+    )
     if isinstance(model, models.FastNet):
         first = data.train.images[: models.FastNet.SAMPLE]
         model.prepare(normalize(first, data.mean, data.std))
+    if config.init:
+        options = {"new_head": config.new_head, "download": download}
+        load_initial(model, config.model, config.init, **options)
+    if config.precision == "float64":
+        model = model.double()
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -123,6 +140,8 @@ class Run:
             self.parts *= math.ceil(len(data.train) / config.batch_size)
         self.steps_per_epoch = math.ceil(len(data.train) / self.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
+        self.trained = {p for p in model.parameters() if p.requires_grad}
+        self.parameters = sum(p.numel() for p in self.trained)
         self.optimizer = build_optimizer(config, model, self.total_steps)
         self.lr = learning_rates(config, self.total_steps)
         self.momentum = momenta(config, self.total_steps)
@@ -143,7 +162,19 @@ class Run:
         self.step = 0
         self.refused = 0
         self.rows: list[Record] = []
+        self.train_mode(1)
         self._begin_epoch()
+
+    def train_mode(self, number: int) -> None:
+        """Set the network to what it is in epoch ``number``, from 1, with its frozen layers."""
+        self.model.train()
+        config = self.config
+        if config.train_last:
+            more = (number - 1) // config.unfreeze_every if config.unfreeze_every else 0
+            models.train_last(self.model, config.train_last + more, self.trained)
+        if isinstance(self.model, models.FastNet) and 0 < config.whitening_epochs < number:
+            self.model.freeze()
+            self._drop_frozen()
 
     def _begin_epoch(self) -> None:
         """Forget the sums of the epoch before, and keep the state from which the next is drawn."""
@@ -206,9 +237,15 @@ class Run:
             mirrored=alternate(self.first_mirrored, number) if alternating else None,
             start=start,
         )
-        if number > int(self.config.low_share * self.config.epochs):
-            return source
-        return ((scaled_down(x, self.config.low_side), labels) for x, labels in source)
+        low = number <= int(self.config.low_share * self.config.epochs)
+        return self.sized(source, self.config.low_side if low else self.config.side)
+
+    def sized(
+        self, source: Iterator[tuple[torch.Tensor, torch.Tensor]], side: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the batches of ``source`` with images of ``side`` pixels."""
+        for images, labels in source:
+            yield (images if images.shape[-1] == side else scaled(images, side)), labels
 
     def endless(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of one pass after the other."""
@@ -225,10 +262,7 @@ class Run:
         number = len(self.rows) + 1
         done = self.step - len(self.rows) * self.steps_per_epoch  # all, if it stopped after those
         begin, shown = time.perf_counter() - self.seconds, -math.inf
-        self.model.train()
-        if isinstance(self.model, models.FastNet) and 0 < self.config.whitening_epochs < number:
-            self.model.freeze()
-            self._drop_frozen()
+        self.train_mode(number)
         source = self.pass_over(number, start=done)
         last = self.loss_sum, self.right, self.seen
         while True:
@@ -361,16 +395,19 @@ class Run:
             self.average.after_step(self.step, self.optimizer)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the network's scores in float32, computed in the run's precision."""
+        """Return the network's scores, computed in the run's precision, in float32 at least."""
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+        if self.dtype is torch.float64:
+            images = images.double()
+        low = self.dtype in (torch.bfloat16, torch.float16)
+        with torch.autocast(self.device.type, self.dtype, enabled=low):
             try:
                 scores: torch.Tensor = self.network(images)
             except RuntimeError as error:
                 if self.config.compile:
                     _explain_if_compiler_failed(error)
                 raise
-        return scores.float()
+        return scores if self.dtype is torch.float64 else scores.float()
 
     def evaluate(self, split: Split) -> Record:
         """Return loss, accuracy and confusion matrix (rows: true class) on a split.
@@ -401,7 +438,8 @@ class Run:
         confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
         loss, seen_right = 0.0, torch.zeros((), dtype=torch.int64, device=self.device)
         losses, answers, sure = [], [], []
-        for images, labels in batches(split, EVALUATION_BATCH, self.data.mean, self.data.std):
+        source = batches(split, EVALUATION_BATCH, self.data.mean, self.data.std)
+        for images, labels in self.sized(source, self.config.side):
             scores = self.scores(images)
             if views != "none":
                 best = score_views(self.scores, images, views).argmax(1)
@@ -440,7 +478,7 @@ class Run:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the mean over all batches seen
-        self.model.train()
+        self.train_mode(max(len(self.rows), 1))
         source = batches(
             self.data.train,
             self.config.batch_size,
@@ -449,7 +487,7 @@ class Run:
             generator=torch.Generator().manual_seed(self.config.seed),
             augment=self.config.augmentation(),
         )
-        for images, _ in itertools.islice(source, 50):
+        for images, _ in itertools.islice(self.sized(source, self.config.side), 50):
             self.scores(images)
         for norm, momentum in zip(norms, kept, strict=True):
             norm.momentum = momentum

@@ -79,7 +79,7 @@ def _timed(run: Run, steps: int, device: torch.device) -> list[dict[str, float]]
 
         return timed
 
-    run.model.train()
+    run.train_mode(1)
     step, forward, optimize = run.train_step, run.loss, run.optimize
     run.loss = timing("forward", forward)  # type: ignore[method-assign]
     run.optimize = timing("optimizer", optimize)  # type: ignore[method-assign]
