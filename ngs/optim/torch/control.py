@@ -41,13 +41,14 @@ class Options:
             raise InputError(f"max_norm must be finite and above 0, got {self.max_norm}")
 
 
-@dataclass
+@dataclass(slots=True)
 class Entry:
     r"""One parameter that takes part in a step.
 
     Attributes:
         param: :math:`y_t`.
-        grad: :math:`g_t`.
+        part: what this process holds of it: the parameter itself, unless it is a DTensor.
+        grad: :math:`g_t`, the same part of it.
         group: number of its group.
         index: its place in the group.
         scale: :math:`s_{t-1}`.
@@ -56,6 +57,7 @@ class Entry:
     """
 
     param: torch.Tensor
+    part: torch.Tensor
     grad: torch.Tensor
     group: int
     index: int

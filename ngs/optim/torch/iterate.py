@@ -29,6 +29,10 @@ class StoredAhead(torch.optim.Optimizer):
         changes of the parameters inside the block are lost. Inside it the parameters are kept
         twice.
 
+        A module of ``fully_shard`` that keeps its gathered parameters after a forward pass, as the
+        root does, sees a change of them only after its ``reshard()``: with no backward pass in
+        between, call that before the block and at its end.
+
         Raises:
             RuntimeError: the parameters hold the iterate already.
         """

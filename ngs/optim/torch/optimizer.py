@@ -17,6 +17,7 @@ from ngs.optim.torch import control, states
 from ngs.optim.torch.control import Entry, Options
 from ngs.optim.torch.iterate import StoredAhead
 from ngs.optim.torch.kernel import check_fused, exact_step
+from ngs.optim.torch.shards import add_up, is_distributed, local, local_gradient
 from ngs.optim.torch.signals import Signals, read_signals
 from ngs.restart import GradientRestart, Memory
 from ngs.schedules import Schedule
@@ -81,7 +82,17 @@ class NGS(StoredAhead):
     not). With constant momentum that is ``torch.optim.SGD(nesterov=True)`` under a schedule of the
     learning rate; chapter 7 measures both. A step with learning rate 0 then does nothing.
 
-    A parameter without a gradient is left alone, and its clock stands still.
+    **Several processes.** With ``DistributedDataParallel`` every process takes the same step. With
+    ``fully_shard`` or tensor parallelism (parameters that are DTensors) each process steps its own
+    parts, by any of the kernels, and norms and inner products are those of the whole: they cost a
+    collective a step for each dimension of the mesh over which parameters are cut, and steps that
+    need none of them cost none. ``torch.distributed.checkpoint`` saves and loads the state. (The
+    older ``FullyShardedDataParallel`` hides from an optimizer that its parameters are parts: there
+    use neither factor, restart, ``max_norm`` nor ``check_finite``.)
+
+    A parameter without a gradient is left alone, and its clock stands still. A first step whose
+    learning rates and gradients are all zero does not count: ``torch.distributed.checkpoint`` takes
+    it to make the state.
 
     Args:
         params: tensors, (name, tensor) pairs or parameter groups, as for every torch optimizer.
@@ -198,6 +209,9 @@ class NGS(StoredAhead):
         for group in self.param_groups:
             states.check(group)
         entries = self._entries()
+        if not self.state and self._asks_for_state(entries):
+            self._make_state(entries)
+            return loss
         signals = self._read(entries)
         if signals is not None and self.options.check_finite is not False:
             squares = zip(entries, signals.grad_square, strict=True)
@@ -220,26 +234,53 @@ class NGS(StoredAhead):
                     raise RuntimeError(
                         "NGS takes no sparse gradients: build the embedding with sparse=False"
                     )
+                part, grad = p, p.grad
+                if is_distributed(p):
+                    part, grad = local(p), local_gradient(p, grad)
                 if group["fused"]:
-                    check_fused(p)
+                    check_fused(part)
                 state = self.state.get(p, {})
                 following = states.next_momentum(group, state.get("step", 0))
                 scale, momentum = state.get("scale", 0.0), state.get("momentum", 0.0)
-                entries.append(Entry(p, p.grad, number, index, scale, momentum, following))
+                entries.append(Entry(p, part, grad, number, index, scale, momentum, following))
         return entries
+
+    def _asks_for_state(self, entries: list[Entry]) -> bool:
+        """Return whether this is the step by which ``torch.distributed.checkpoint`` makes a state.
+
+        It comes before all others, and its learning rates and gradients are zero.
+        """
+        if any(float(group["lr"]) != 0.0 for group in self.param_groups):
+            return False
+        counts = [float(e.grad.count_nonzero()) for e in entries]
+        add_up([e.param for e in entries], [counts])
+        return bool(counts) and not any(counts)
+
+    def _make_state(self, entries: list[Entry]) -> None:
+        """Give the parameters the state of one at rest; no clock moves."""
+        for e in entries:
+            self._buffer(e.param)
+            self.state[e.param].update(step=0, scale=0.0, momentum=0.0)
+            if self.param_groups[e.group]["rescale_velocity"]:
+                self.state[e.param]["lr"] = 0.0
 
     def _read(self, entries: list[Entry]) -> Signals | None:
         """Read the gradients, and the buffers too where they are wanted; or nothing at all."""
         options = self.options
         if options.restart is not None or self._factor_is_due():
             buffers = [self.state.get(e.param, {}).get("momentum_buffer") for e in entries]
+            buffers = [b if b is None else local(b) for b in buffers]
         elif options.max_norm is not None or options.check_finite:
             buffers = [None] * len(entries)
         else:
             return None
         upwards = [self.param_groups[e.group]["maximize"] for e in entries]
         return read_signals(
-            [e.grad for e in entries], buffers, [e.scale for e in entries], maximize=upwards
+            [e.param for e in entries],
+            [e.grad for e in entries],
+            buffers,
+            [e.scale for e in entries],
+            maximize=upwards,
         )
 
     def _factor_is_due(self) -> bool:
@@ -332,7 +373,11 @@ class NGS(StoredAhead):
         if group["rescale_velocity"] and rate == 0.0:
             return
         scale, momentum = bucket[0].scale, bucket[0].momentum
-        params = [e.param for e in bucket]
+        params = [e.part for e in bucket]
+        buffers = [self._buffer(e.param) for e in bucket]
+        distributed = [e.param for e in bucket if e.part is not e.param]
+        if distributed:
+            buffers = [local(b) for b in buffers]
         decay = float(group["weight_decay"])
         if group["decoupled_weight_decay"] and decay > 0.0:
             torch._foreach_mul_(params, 1.0 - decay * rate)
@@ -340,7 +385,7 @@ class NGS(StoredAhead):
         scale = exact_step(
             params,
             [e.grad for e in bucket],
-            [self._buffer(p) for p in params],
+            buffers,
             lr=clip * rate,
             scale=scale,
             momentum=momentum,
@@ -351,11 +396,13 @@ class NGS(StoredAhead):
             foreach=group["foreach"],
             fused=group["fused"],
         )
-        for p in params:
-            state = self.state[p]
+        if distributed:  # autograd is to know that they have changed, not only their parts
+            torch.autograd.graph.increment_version(distributed)
+        for e in bucket:
+            state = self.state[e.param]
             state["step"] = 0 if restart else state.get("step", 0) + 1
             state["scale"] = 0.0 if restart else scale
-            state["momentum"] = bucket[0].next_momentum
+            state["momentum"] = e.next_momentum
             if group["rescale_velocity"]:
                 state["lr"] = rate
 

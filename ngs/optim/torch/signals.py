@@ -1,6 +1,6 @@
 """What one read of gradients and buffers tells: inner products, norms, and whether all is finite.
 
-It rests on torch alone.
+It rests on torch, and on the sums over processes beside it.
 """
 
 import functools
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ngs.optim.torch.flat import alike_in_memory, as_real
+from ngs.optim.torch.shards import add_up
 
 PIECE = 2**20
 """Entries of a piece of a vector on a CPU: 4 MiB of float32."""
@@ -33,6 +34,7 @@ class Signals:
 
 
 def read_signals(
+    params: Sequence[torch.Tensor],
     grads: Sequence[torch.Tensor],
     buffers: Sequence[torch.Tensor | None],
     scales: Sequence[float],
@@ -42,8 +44,9 @@ def read_signals(
     r"""Read every gradient and buffer once.
 
     Args:
-        grads: gradients, dense.
-        buffers: :math:`b = -v_t/s_{t-1}` for each, or ``None`` where there is no velocity.
+        params: parameters; where they are cut over processes, the products are those of the whole.
+        grads: gradients, dense; this process's parts of them.
+        buffers: :math:`b = -v_t/s_{t-1}` for each, likewise; ``None`` where there is no velocity.
         scales: :math:`s_{t-1}` for each.
         maximize: whether the gradient counts with the other sign, for each.
 
@@ -75,6 +78,7 @@ def read_signals(
         # b points against the velocity, and so does the gradient against the way up.
         signals.inner.append((scale if upwards else -scale) * along)
         signals.velocity_square.append(scale * scale * buffer_square)
+    add_up(params, (signals.inner, signals.grad_square, signals.velocity_square))
     return signals
 
 

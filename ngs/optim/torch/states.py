@@ -7,8 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from ngs.errors import InputError
 from ngs.factor import FactorState
+from ngs.optim.torch.shards import is_distributed
 
 Group = dict[str, Any]
 
@@ -78,6 +81,17 @@ def check_loadable(state_dict: Mapping[str, Any], groups: list[Group]) -> None:
             f"this is the state of another optimizer, it holds {', '.join(sorted(map(str, found)))}"
             ": NGS loads states of NGS and of torch.optim.SGD"
         )
+    for p, own in state_dict["state"].items():
+        buffer = own.get("momentum_buffer")
+        if isinstance(p, torch.Tensor) and buffer is not None:
+            here, there = (
+                "cut over processes" if is_distributed(t) else "whole" for t in (p, buffer)
+            )
+            if here != there:
+                raise InputError(
+                    f"the saved state is {there} and the parameters are {here}: load it with "
+                    "torch.distributed.checkpoint.state_dict.set_optimizer_state_dict"
+                )
     for saved, group in zip(state_dict["param_groups"], groups, strict=False):
         if saved.get("momentum_scheduled") and not callable(group["momentum"]):
             raise InputError(
