@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the run failed (it says how), 2 the input cannot be used, 
 """
 
 import itertools
+import os
 import shlex
 import signal
 import sys
@@ -109,6 +110,11 @@ def data(dataset: str, download: bool, out: Path | None) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that TensorBoard is to show (the extra tensorboard).  [default: none]",
 )
+@click.option(
+    "--parallel",
+    default="ddp",
+    help="Under torchrun: ddp (every process holds the network) or fsdp (parts of it).",
+)
 def train(
     download: bool,
     out: Path,
@@ -116,6 +122,7 @@ def train(
     fresh: bool,
     report: bool,
     tensorboard: Path | None,
+    parallel: str,
     **settings: Any,
 ) -> None:
     """Train a network, test it once, and keep a record.
@@ -132,13 +139,15 @@ def train(
     The run appends one line of JSON to OUT/records.jsonl: configuration, commit, device, versions,
     seed, every epoch, test accuracy and seconds by part. The weights go beside it. Choose settings
     by the validation accuracy that --validation makes it print, not by the test accuracy.
+
+    Several processes train one network together where torchrun starts them:
+
+    
+      torchrun --nproc-per-node 2 -m ngs train --dataset cifar10 --model resnet18
     """  # noqa: D301 (click wants a real \b before lines that it must not refill)
-    from ngs.train.checkpoint import alone, checkpoint_path
+    from ngs.train.checkpoint import checkpoint_path
     from ngs.train.config import TrainConfig
-    from ngs.train.loop import Stopped
-    from ngs.train.loop import train as run
-    from ngs.train.policy import StoppedByGuardError
-    from ngs.train.run import DivergenceError
+    from ngs.train.processes import PeerLostError
 
     config = TrainConfig(**settings)
     if not save_every >= 0.0:
@@ -146,43 +155,20 @@ def train(
     _check_writable(out)
     if report:
         import ngs.figures  # noqa: F401 (says, if need be, which extra is missing)
+    if tensorboard is not None:
+        _check_writable(tensorboard, "tensorboard")
     checkpoint = checkpoint_path(out, config)
-    with ExitStack() as stack:
-        stack.enter_context(alone(checkpoint))
-        board = None
-        if tensorboard is not None:
-            from ngs.train.board import Board
-
-            _check_writable(tensorboard, "tensorboard")
-            board = stack.enter_context(Board(tensorboard))
-        stop = stack.enter_context(_asked_to_stop())
-        if fresh:
-            checkpoint.unlink(missing_ok=True)
-        try:
-            network, record = run(
-                config,
-                download=download,
-                say=_say,
-                checkpoint=checkpoint,
-                save_every=save_every,
-                stop=stop,
-                watch=board,
-            )
-        except DivergenceError as error:
-            checkpoint.unlink(missing_ok=True)
-            if config.guard != "off":  # its events are what it was for
-                _append(out / "records.jsonl", error.record)
-            _stop(1, str(error))
-        except StoppedByGuardError as error:
-            weights = _keep(error.network, error.record, out / "records.jsonl")
-            checkpoint.unlink(missing_ok=True)
-            _stop(1, f"the guard stopped the run: {error}; its last good weights: {weights}")
-        except Stopped:
-            if not checkpoint.is_file():
-                _stop(130, "stopped; nothing was recorded")
-            _stop(130, f"stopped; the same command goes on from {checkpoint}")
-        weights = _keep(network, record, out / "records.jsonl")
-        checkpoint.unlink(missing_ok=True)
+    options = {"download": download, "checkpoint": checkpoint, "save_every": save_every}
+    try:
+        done = _train(config, parallel, fresh, tensorboard, options)
+    except PeerLostError as error:
+        then = "nothing was saved yet"
+        if checkpoint.is_file():
+            then = f"the same command goes on from {checkpoint}"
+        _stop(1, f"{error}; {then}")
+    if done is None:  # the first process has the result
+        return
+    record, weights = done
     views = ""
     if "views_accuracy" in record["test"]:
         views = f" ({record['test']['views_accuracy']:.2%} with views)"
@@ -193,6 +179,58 @@ def train(
     _say(f"record: {out / 'records.jsonl'}   weights: {weights}")
     if report:
         _report(record, weights.with_name(f"{weights.stem}-report.png"), download)
+
+
+def _train(
+    config: Any, parallel: str, fresh: bool, tensorboard: Path | None, options: dict[str, Any]
+) -> tuple[dict[str, Any], Path] | None:
+    """Train, and keep the result; return record and weights, in the first process alone."""
+    from ngs.train.checkpoint import alone
+    from ngs.train.loop import Stopped
+    from ngs.train.loop import train as run
+    from ngs.train.policy import StoppedByGuardError
+    from ngs.train.processes import join, restarted
+    from ngs.train.run import DivergenceError
+
+    checkpoint: Path = options["checkpoint"]
+    path = checkpoint.parent / "records.jsonl"
+    with ExitStack() as stack:
+        processes = stack.enter_context(join(parallel, config.device))
+        board = None
+        if processes.main:
+            stack.enter_context(alone(checkpoint))
+            if tensorboard is not None:
+                from ngs.train.board import Board
+
+                board = stack.enter_context(Board(tensorboard))
+            if fresh and not restarted():
+                checkpoint.unlink(missing_ok=True)
+        stop = stack.enter_context(_asked_to_stop(patient=processes.together))
+        say = _say if processes.main else None
+        try:
+            network, record = run(
+                config, say=say, stop=stop, watch=board, processes=processes, **options
+            )
+        except (DivergenceError, StoppedByGuardError, Stopped) as error:
+            if not processes.main:
+                sys.exit(130 if isinstance(error, Stopped) else 1)  # the first one says why
+            if isinstance(error, Stopped) and checkpoint.is_file():
+                _stop(130, f"stopped; the same command goes on from {checkpoint}")
+            if isinstance(error, Stopped):
+                _stop(130, "stopped; nothing was recorded")
+            kept = ""
+            if isinstance(error, StoppedByGuardError):
+                weights = _keep(error.network, error.record, path)
+                kept = f"; its last good weights: {weights}"
+            elif config.guard != "off":  # its events are what it was for
+                _append(path, error.record)
+            checkpoint.unlink(missing_ok=True)
+            _stop(1, f"the guard stopped the run: {error}{kept}" if kept else str(error))
+        if not processes.main:
+            return None
+        weights = _keep(network, record, path)
+        checkpoint.unlink(missing_ok=True)
+        return record, weights
 
 
 def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
@@ -523,16 +561,25 @@ def _say(line: str) -> None:
 
 
 def _stop(code: int, line: str) -> NoReturn:
-    click.echo(f"ngs: {line}", err=True)
+    rank = os.environ.get("RANK", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
+    name = "ngs" if rank == "0" else f"ngs (process {rank})"
+    click.echo(f"{name}: {line}", err=True)
     sys.exit(code)
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Hand out a function that says whether Ctrl-C or SIGTERM came; a second Ctrl-C interrupts."""
+def _asked_to_stop(patient: bool = False) -> Iterator[Callable[[], bool]]:
+    """Hand out a function that says whether Ctrl-C or SIGTERM came; a second Ctrl-C interrupts.
+
+    Args:
+        patient: not to be interrupted by the second: torchrun passes on what the terminal has sent
+            already.
+    """
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
+        if came and patient:
+            return
         if came:
             raise KeyboardInterrupt
         came.append(number)

@@ -390,12 +390,13 @@ def test_every_setting_of_a_run_can_be_typed_and_has_one_default() -> None:
 
 def test_help_of_train_gives_an_example_that_can_be_typed(call: Call) -> None:
     lines = [line.strip() for line in call("train", "--help").out.splitlines()]
-    (example,) = [shlex.split(line) for line in lines if line.startswith("ngs train")]
-    context = cli.train.make_context("train", example[2:])
-    context.params.pop("download")
-    for name in ("out", "save_every", "fresh", "report", "tensorboard"):
-        context.params.pop(name)
-    assert TrainConfig(**context.params).dataset == "cifar10"
+    examples = [shlex.split(line) for line in lines if " train --" in line]
+    assert [words[0] for words in examples] == ["ngs", "torchrun"]
+    for words in examples:
+        context = cli.train.make_context("train", words[words.index("train") + 1 :])
+        for name in ("download", "out", "save_every", "fresh", "report", "tensorboard", "parallel"):
+            context.params.pop(name)
+        assert TrainConfig(**context.params).dataset == "cifar10"
 
 
 def test_help_loads_no_torch() -> None:

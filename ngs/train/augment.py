@@ -5,7 +5,7 @@ so a run sees the same pictures on every device. It rests on torch.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -182,6 +182,7 @@ def batches(
     augment: Augmentation | None = None,
     mirrored: torch.Tensor | None = None,
     start: int = 0,
+    part: Callable[[torch.Tensor], torch.Tensor] = lambda batch: batch,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield ``(images, labels)``; where the images do not divide, batches differ by one image.
 
@@ -203,18 +204,21 @@ def batches(
         mirrored: which images are mirrored in this pass, ``(n,)`` on the CPU, in the order of the
             split; instead of a draw.
         start: number of the first batch.
+        part: takes of a tensor with a row for each image of a batch the rows that are wanted.
     """
     device, side = split.images.device, split.images.shape[-1]
     parts, drawn = order_of(len(split), batch_size, generator), []
     if augment is not None and generator is not None:
         drawn = [draw(len(picked), augment, side, generator) for picked in parts]
     for number in range(start, len(parts)):
-        picked = parts[number]
+        picked = part(parts[number])
         labels = split.labels[picked.to(device)]
         if not drawn or augment is None:
             yield normalize(split.images[picked.to(device)], mean, std), labels
             continue
         draws = drawn[number]
+        hole = None if draws.hole is None else part(draws.hole)
+        draws = Draws(part(draws.down), part(draws.right), part(draws.mirrored), hole)
         if mirrored is not None:
             draws = draws._replace(mirrored=mirrored[picked][:, None])
         images = normalize(window(split.images, draws, picked), mean, std)

@@ -3,7 +3,6 @@
 It rests on the run, the checkpoints and the records beside it.
 """
 
-import math
 import os
 import time
 import uuid
@@ -31,6 +30,7 @@ from ngs.train.data import Dataset, load
 from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import check_installed, state_copies, stay_at_evaluation_point
 from ngs.train.policy import Event, StoppedByGuardError
+from ngs.train.processes import Processes
 from ngs.train.records import Record, bfloat16_units, provenance
 from ngs.train.run import Clock, DivergenceError, Run, initial_network
 
@@ -46,6 +46,7 @@ def train(
     save_every: float = 60.0,
     stop: Callable[[], bool] | None = None,
     watch: Callable[[Record], None] | None = None,
+    processes: Processes | None = None,
 ) -> tuple[nn.Module, Record]:
     """Train a network and measure it once on the test set.
 
@@ -65,6 +66,9 @@ def train(
         save_every: seconds from one save to the next.
         stop: is asked after every step; when it says yes, the run is saved and stops.
         watch: is handed the row of the record after every epoch.
+        processes: those that train the network together, see :func:`ngs.train.processes.join`; each
+            calls this function with the same settings. The first of them reads and writes the
+            checkpoint, which one process can go on from as well as several.
 
     Returns:
         The trained network and the record of the run (see :mod:`ngs.train.records`): configuration,
@@ -81,32 +85,41 @@ def train(
     """
     check_installed(config.optimizer)
     say = say or (lambda line: None)
-    run = set_up(config, download=download, data=data)
+    processes = processes or Processes()
+    run = set_up(config, download=download, data=data, processes=processes)
     data, model, device, dtype = run.data, run.model, run.device, run.dtype
-    cost = models.cost(model, config.side, dtype)
-    memory = cost.memory(math.ceil(run.batch_size / run.parts), state_copies(config))
+    holders = processes.count if processes.sharded else 1
+    memory = run.cost.memory(run.images_at_once, state_copies(config), holders)
     record: Record = {
         "kind": "train",
         "config": asdict(config),
         **provenance(device),
         "precision": str(dtype).removeprefix("torch."),
         "parameters": run.parameters,
-        "multiply_adds": cost.multiply_adds,
+        "multiply_adds": run.cost.multiply_adds,
         "memory": memory,
         "images": {k: len(getattr(data, k)) for k in ("train", "validation", "test")},
     }
     saver = Saver(run, checkpoint, save_every, stop or (lambda: False), say, warn or say)
     say(f"data: {data.name}, {data.source}")
-    frozen = f", {cost.parameters:,} of them trained at first" if config.train_last else ""
+    frozen = f", {run.cost.parameters:,} of them trained at first" if config.train_last else ""
     say(f"model: {config.model}, {record['parameters']:,} parameters{frozen}")
-    say(_needs(cost, memory))
+    say(_needs(run.cost, memory))
     say(f"device: {record['device']}, {record['threads']} threads, {record['precision']}")
+    if processes.together:
+        record["processes"] = {
+            "count": processes.count,
+            "engine": processes.engine,
+            "backend": processes.backend,
+        }
+        say(f"processes: {processes.count}, {processes.engine}, {processes.backend}")
     if run.guard is not None:
         run.guard.tell = lambda event: _tell(event, warn or say)
     saver.load(data)
     steps = {"total": run.total_steps, "initial": run.step}
+    quiet = None if processes.main else True  # None shows it on a terminal alone
     with (
-        tqdm(**steps, unit="step", disable=None, leave=False) as bar,
+        tqdm(**steps, unit="step", disable=quiet, leave=False) as bar,
         warnings.catch_warnings(),
     ):
         # One warning a step would bury everything else; the row of the epoch counts them.
@@ -126,7 +139,7 @@ def train(
                 stay_at_evaluation_point(run.optimizer)
                 error.network = model
             raise
-    return model, {**record, **_past(run, saver), "test": test}
+    return run.whole_network(), {**record, **_past(run, saver), "test": test}
 
 
 def _tell(event: Event, warn: Callable[[str], None]) -> None:
@@ -148,7 +161,13 @@ def _past(run: Run, saver: "Saver") -> Record:
     }
 
 
-def set_up(config: TrainConfig, *, download: bool = True, data: Dataset | None = None) -> Run:
+def set_up(
+    config: TrainConfig,
+    *,
+    download: bool = True,
+    data: Dataset | None = None,
+    processes: Processes | None = None,
+) -> Run:
     """Return a run before its first step; see :func:`train` for the arguments.
 
     Raises:
@@ -159,16 +178,19 @@ def set_up(config: TrainConfig, *, download: bool = True, data: Dataset | None =
     dtype = pick_dtype(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
+    processes = processes or Processes()
     with clock.part("load"):
-        data = data or load(config.dataset, download=download)
+        with processes.main_first():
+            data = data or load(config.dataset, download=download)
         data = prepared(config, data)
     if config.batch_size > len(data.train):
         raise InputError(
             f"batch-size must be at most the {len(data.train):,} training images of {data.name}, "
             f"got {config.batch_size}"
         )
-    model = initial_network(config, data, device, download=download)
-    return Run(config, data, model, device, dtype, clock)
+    with processes.main_first():
+        model = initial_network(config, data, device, download=download)
+    return Run(config, data, model, device, dtype, clock, processes)
 
 
 def prepared(config: TrainConfig, data: Dataset) -> Dataset:
@@ -223,9 +245,12 @@ class Saver:
         """
         if self.path is None:
             return
-        part_of(self.path).unlink(missing_ok=True)  # of a process that was killed while it wrote
+        together = self.run.processes
+        if together.main:
+            part_of(self.path).unlink(missing_ok=True)  # of a process killed while it wrote
         self.data = fingerprint(data)
-        if not self.path.is_file():
+        (there,) = together.any(self.path.is_file())
+        if not there:
             return
         content = read_checkpoint(self.path, self.run.config)
         if content["data"] != self.data:
@@ -257,8 +282,9 @@ class Saver:
         Raises:
             Stopped: the run was asked to stop.
         """
-        asked = self.stop()
-        if self.path is not None and (asked or time.perf_counter() - self.saved > self.every):
+        due = time.perf_counter() - self.saved > self.every
+        asked, due = self.run.processes.any(self.stop(), due)
+        if self.path is not None and (asked or due):
             self.save(self.path)
         if asked:
             raise Stopped
@@ -273,10 +299,11 @@ class Saver:
             "parts": self.parts,
             "wall": wall,
             "cpu": cpu,
-            "state": self.run.state(),
+            "state": self.run.state(),  # all processes together
         }
         try:
-            write_checkpoint(path, self.run.config, content)
+            if self.run.processes.main:
+                write_checkpoint(path, self.run.config, content)
         except OSError as error:
             self.warn(f"the checkpoint cannot be written: {error}; the run goes on without")
         self.saved = time.perf_counter()
@@ -332,11 +359,15 @@ def save_weights(model: nn.Module, path: os.PathLike[str]) -> None:
 
 
 def _needs(cost: models.Cost, memory: dict[str, int]) -> str:
-    parts = ", ".join(f"{size / 1e6:,.0f} of {name}" for name, size in memory.items())
+    parts = ", ".join(f"{_millions(size)} of {name}" for name, size in memory.items())
     return (
-        f"cost: {cost.multiply_adds / 1e6:,.0f} million multiply-adds forward for an image, "
-        f"{sum(memory.values()) / 1e6:,.0f} MB for a step ({parts})"
+        f"cost: {_millions(cost.multiply_adds)} million multiply-adds forward for an image, "
+        f"{_millions(sum(memory.values()))} MB for a step ({parts})"
     )
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:,.0f}" if number >= 1e7 else f"{number / 1e6:.2g}"
 
 
 def _line(row: Record, epochs: int) -> str:

@@ -36,6 +36,7 @@ from ngs.train.optimizers import (
 )
 from ngs.train.policy import POLICIES
 from ngs.train.pretrained import load_initial
+from ngs.train.processes import Processes
 from ngs.train.records import Record
 from ngs.train.views import score_views
 
@@ -112,6 +113,7 @@ class Run:
         device: where it trains.
         dtype: of the arithmetic inside the network.
         clock: collects the wall time by part.
+        processes: those that train it together; none but this one by default.
     """
 
     def __init__(
@@ -122,9 +124,17 @@ class Run:
         device: torch.device,
         dtype: torch.dtype,
         clock: Clock,
+        processes: Processes | None = None,
     ) -> None:
         self.config, self.model, self.device, self.dtype = config, model, device, dtype
-        self.clock = clock
+        self.clock, self.processes = clock, processes or Processes()
+        self.processes.check(config)
+        self.trained = {p for p in model.parameters() if p.requires_grad}
+        self.parameters = models.parameter_count(model)
+        self.train_mode(1)
+        self.cost = models.cost(model, config.side, dtype)
+        self.processes.shard(model)
+        self.network = torch.compile(model) if config.compile else self.processes.wrap(model)
         self.data = replace(
             data,
             train=_to(data.train, device),
@@ -138,17 +148,15 @@ class Run:
         if full_batch(config):
             self.batch_size = len(data.train)
             self.parts *= math.ceil(len(data.train) / config.batch_size)
+        self.images_at_once = math.ceil(self.batch_size / self.parts / self.processes.count)
         self.steps_per_epoch = math.ceil(len(data.train) / self.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.trained = {p for p in model.parameters() if p.requires_grad}
-        self.parameters = sum(p.numel() for p in self.trained)
         self.optimizer = build_optimizer(config, model, self.total_steps)
         self.lr = learning_rates(config, self.total_steps)
         self.momentum = momenta(config, self.total_steps)
         # The schedule is that of the last group; the others keep their ratio to it.
         groups = self.optimizer.param_groups
         self.ratios = [group["lr"] / groups[-1]["lr"] for group in groups]
-        self.network = torch.compile(model) if config.compile else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
         self.average: WeightAverage | None = None
         if config.average > 0.0:
@@ -162,19 +170,25 @@ class Run:
         self.step = 0
         self.refused = 0
         self.rows: list[Record] = []
-        self.train_mode(1)
+        self.processes.vary(config.seed, 0)
         self._begin_epoch()
 
-    def train_mode(self, number: int) -> None:
-        """Set the network to what it is in epoch ``number``, from 1, with its frozen layers."""
+    def train_mode(self, number: int) -> bool:
+        """Set the network to what it is in epoch ``number``, from 1, with its frozen layers.
+
+        Returns:
+            Whether a parameter began to train, or stopped.
+        """
         self.model.train()
         config = self.config
+        training = [p.requires_grad for p in self.model.parameters()]
         if config.train_last:
             more = (number - 1) // config.unfreeze_every if config.unfreeze_every else 0
             models.train_last(self.model, config.train_last + more, self.trained)
         if isinstance(self.model, models.FastNet) and 0 < config.whitening_epochs < number:
             self.model.freeze()
             self._drop_frozen()
+        return training != [p.requires_grad for p in self.model.parameters()]
 
     def _begin_epoch(self) -> None:
         """Forget the sums of the epoch before, and keep the state from which the next is drawn."""
@@ -186,9 +200,9 @@ class Run:
     def state(self) -> Content:
         """Return all that decides how the run goes on."""
         return {
-            "model": self.model.state_dict(),
+            "model": self.processes.whole(self.model.state_dict()),
             "average": {} if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.processes.whole(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "guard": {} if self.guard is None else self.guard.state_dict(),
             "drawn_from": self.drawn_from,
@@ -197,19 +211,26 @@ class Run:
             "step": self.step,
             "refused": self.refused,
             "rows": self.rows,
-            "loss_sum": self.loss_sum,
-            "right": self.right,
-            "seen": self.seen,
+            **self._sums(),
             "seconds": self.seconds,
             "clock": dict(self.clock.seconds),
         }
 
+    def _sums(self) -> Content:
+        """Return the sums of the epoch so far, over all processes."""
+        sums = torch.stack((self.loss_sum.double(), self.right.double()))
+        sums = torch.cat((sums, sums.new_tensor([self.seen])))
+        loss, right, seen = self.processes.total(sums)
+        return {"loss_sum": loss.float(), "right": right.long(), "seen": int(seen)}
+
     def load_state(self, state: Content) -> None:
         """Go to where :meth:`state` was called."""
-        self.model.load_state_dict(state["model"])
+        own = self.model.state_dict()
+        parts = self.processes.parts_like
+        self.model.load_state_dict({k: parts(v, own[k]) for k, v in state["model"].items()})
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(self._parts_of(state["optimizer"]))
         self.scaler.load_state_dict(state["scaler"])
         if self.guard is not None:
             self.guard.load_state_dict(state["guard"])
@@ -219,10 +240,28 @@ class Run:
         self.generator.set_state(state["drawn_from"])
         self.drawn_from = state["drawn_from"]
         self.step, self.refused, self.rows = state["step"], state["refused"], state["rows"]
-        self.loss_sum = state["loss_sum"].to(self.device)
-        self.right = state["right"].to(self.device)
-        self.seen, self.seconds = state["seen"], state["seconds"]
+        self.seconds = state["seconds"]
+        if self.processes.main:  # the others begin at 0, and the sums are those of all
+            self.loss_sum = state["loss_sum"].to(self.device)
+            self.right = state["right"].to(self.device)
+            self.seen = state["seen"]
+        self.processes.vary(self.config.seed, self.step)
         self.clock.seconds.update(state["clock"])
+
+    def _parts_of(self, state: Content) -> Content:
+        """Return an optimizer's state with this process's parts of what it remembers."""
+        if not self.processes.sharded:
+            return state
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parts = self.processes.parts_like
+        entries = {
+            number: {
+                key: parts(value, params[number]) if isinstance(value, torch.Tensor) else value
+                for key, value in entry.items()
+            }
+            for number, entry in state["state"].items()
+        }
+        return {**state, "state": entries}
 
     def pass_over(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the training batches of epoch ``number``, from 1, from batch ``start`` on."""
@@ -236,6 +275,7 @@ class Run:
             augment=self.config.augmentation(),
             mirrored=alternate(self.first_mirrored, number) if alternating else None,
             start=start,
+            part=self.processes.part,
         )
         low = number <= int(self.config.low_share * self.config.epochs)
         return self.sized(source, self.config.low_side if low else self.config.side)
@@ -262,7 +302,8 @@ class Run:
         number = len(self.rows) + 1
         done = self.step - len(self.rows) * self.steps_per_epoch  # all, if it stopped after those
         begin, shown = time.perf_counter() - self.seconds, -math.inf
-        self.train_mode(number)
+        if self.train_mode(number) and not self.config.compile:
+            self.network = self.processes.wrap(self.model)
         source = self.pass_over(number, start=done)
         last = self.loss_sum, self.right, self.seen
         while True:
@@ -288,17 +329,20 @@ class Run:
             bar.update()
             self.seconds = now - begin
             after_step()
-        left_out = len(self.data.train) - self.seen
+        sums = self._sums()
+        left_out = len(self.data.train) - sums["seen"]
         if not self.seen:  # the guard took no step of it: tell of the last one
             self.loss_sum, self.right, self.seen = last
-        mean_loss = float(self.loss_sum) / max(self.seen, 1)
+            sums = self._sums()
+        seen = max(sums["seen"], 1)
+        mean_loss = float(sums["loss_sum"]) / seen
         self._check_finite(mean_loss, f"the training loss became {mean_loss} in epoch {number}")
         row: Record = {
             "epoch": number,
             "lr": self.optimizer.param_groups[-1]["lr"],
             **learned_rate(self.optimizer),
             "train_loss": round(mean_loss, 5),
-            "train_accuracy": round(int(self.right) / max(self.seen, 1), 5),
+            "train_accuracy": round(int(sums["right"]) / seen, 5),
         }
         if left_out:
             row["left_out"] = left_out
@@ -347,7 +391,9 @@ class Run:
                 group["momentum"] = self.momentum(self.step)  # as torch's OneCycleLR would
         self.step += 1
         self.optimizer.zero_grad()
+        self.processes.same_buffers(self.model)
         total, right = torch.zeros((), device=self.device), torch.zeros_like(labels[0])
+        share = self._share_of_step(len(images))
         if self.guard is not None and self.step == 1:
             self.guard.check_start(images.chunk(self.parts)[0])
         parts = zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)
@@ -355,7 +401,7 @@ class Run:
         for some, their_labels in parts:
             loss, scores = self.loss(some, their_labels)
             loss = loss * (len(some) / len(images))
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             right += (scores.argmax(1) == their_labels).sum()
             answers.append((scores, their_labels))
@@ -366,6 +412,14 @@ class Run:
             if not self.taken:
                 self._drop_frozen()  # older states may know what has been frozen since
         return total, right
+
+    def _share_of_step(self, count: int) -> float:
+        """Return what this process's mean loss counts, so that the mean over all is the batch's."""
+        if self.processes.count == 1:
+            return 1.0
+        whole, steps = len(self.data.train), self.steps_per_epoch
+        size = whole // steps + ((self.step - 1) % steps < whole % steps)
+        return count * self.processes.count / size
 
     def _numbers(self, answers: list[tuple[torch.Tensor, torch.Tensor]]) -> list[int]:
         """Return the numbers of the images of this step in the data set, the largest loss first."""
@@ -409,6 +463,22 @@ class Run:
                 raise
         return scores if self.dtype is torch.float64 else scores.float()
 
+    def whole_network(self) -> nn.Module:
+        """Return the network with whole parameters, where every process holds parts of them."""
+        if not self.processes.sharded:
+            return self.model
+        state = self.processes.whole(self.model.state_dict())
+        config = self.config
+        network = models.build(
+            config.model,
+            batch_norm=config.batch_norm,
+            classes=len(self.data.classes),
+            side=config.side,
+        )
+        network = network.to(self.device, next(self.model.parameters()).dtype)
+        network.load_state_dict(state)
+        return network
+
     def evaluate(self, split: Split) -> Record:
         """Return loss, accuracy and confusion matrix (rows: true class) on a split.
 
@@ -416,8 +486,11 @@ class Run:
         or their mean where one is kept.
         """
         average = nullcontext() if self.average is None else self.average.held()
-        with self.clock.part("evaluate"), evaluation_point(self.optimizer), average:
-            return self._measure(split)
+        try:
+            with self.clock.part("evaluate"), evaluation_point(self.optimizer), average:
+                return self._measure(split)
+        finally:
+            self.processes.gather_anew(self.model)
 
     def finish(self) -> Record:
         """Leave the network at what its optimizer returns, and measure it on the test set."""
@@ -434,37 +507,38 @@ class Run:
         if self.config.optimizer == "schedule-free" and self.config.batch_norm:
             self._recalibrate()
         self.model.eval()
-        classes = len(self.data.classes)
-        confusion = torch.zeros(classes * classes, dtype=torch.int64, device=self.device)
-        loss, seen_right = 0.0, torch.zeros((), dtype=torch.int64, device=self.device)
-        losses, answers, sure = [], [], []
-        source = batches(split, EVALUATION_BATCH, self.data.mean, self.data.std)
+        together = self.processes
+        together.same_buffers(self.model)
+        together.gather_anew(self.model)
+        rows = []
+        order = order_of(len(split), EVALUATION_BATCH, None)
+        source = batches(split, EVALUATION_BATCH, self.data.mean, self.data.std, part=together.part)
         for images, labels in self.sized(source, self.config.side):
             scores = self.scores(images)
+            losses = functional.cross_entropy(scores, labels, reduction="none")
+            sure, answers = scores.softmax(1).max(1)
+            seen = answers  # the answers with views
             if views != "none":
-                best = score_views(self.scores, images, views).argmax(1)
-                seen_right += (best == labels).sum()
-            losses.append(functional.cross_entropy(scores, labels, reduction="none"))
-            probability, answer = scores.softmax(1).max(1)
-            answers.append(answer)
-            sure.append(probability)
-            loss += float(losses[-1].sum())
-            cells = labels * classes + answer
-            confusion += torch.bincount(cells, minlength=classes * classes)
+                seen = score_views(self.scores, images, views).argmax(1)
+            rows.append(torch.stack((losses, sure, answers, seen)))
+        places = torch.cat([together.part(picked) for picked in order])
+        losses, sure, *numbers = together.gathered(torch.cat(rows, 1), places, len(split)).cpu()
+        answers, seen = (column.long() for column in numbers)
         # The last step's damage shows here first: its loss was taken before it.
-        done = math.ceil(self.step / self.steps_per_epoch)
+        loss, done = float(losses.double().sum()), math.ceil(self.step / self.steps_per_epoch)
         self._check_finite(loss, f"the loss on held-out images is {loss} after epoch {done}")
-        matrix = confusion.view(classes, classes)
+        classes, labels = len(self.data.classes), split.labels.cpu()
+        cells = torch.bincount(labels * classes + answers, minlength=classes * classes)
+        matrix = cells.view(classes, classes)
         found: Record = {
             "loss": round(loss / len(split), 5),
             "accuracy": round(int(matrix.diagonal().sum()) / len(split), 5),
             "confusion": matrix.tolist(),
         }
         if views != "none":
-            found["views_accuracy"] = round(int(seen_right) / len(split), 5)
+            found["views_accuracy"] = round(int((seen == labels).sum()) / len(split), 5)
         if worst:
-            each = torch.cat(losses), torch.cat(answers), torch.cat(sure)
-            found["worst"] = _worst(split.labels, *each, count=worst)
+            found["worst"] = _worst(labels, losses, answers, sure, count=worst)
         return found
 
     def _recalibrate(self) -> None:

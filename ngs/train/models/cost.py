@@ -36,19 +36,20 @@ class Cost:
     multiply_adds: int
     activations: int
 
-    def memory(self, images: int, copies: float) -> dict[str, int]:
-        """Return the bytes of a training step by what they hold.
+    def memory(self, images: int, copies: float, holders: int = 1) -> dict[str, int]:
+        """Return the bytes of a training step in one process, by what they hold.
 
         What kernels take for themselves while they run is not in it.
 
         Args:
             images: that go through the network at once.
             copies: numbers that the optimizer remembers for each that is trained.
+            holders: processes of which each holds a part of every parameter.
         """
         return {
-            "weights": self.weights,
-            "gradients": self.gradients,
-            "optimizer": round(copies * self.gradients),
+            "weights": self.weights // holders,
+            "gradients": self.gradients // holders,
+            "optimizer": round(copies * self.gradients / holders),
             "activations": images * self.activations,
         }
 

@@ -73,7 +73,7 @@ def replace_head(model: nn.Module, classes: int) -> None:
     model.set_submodule(name, new.to(next(old.parameters())))
 
 
-def train_last(model: nn.Module, count: int, trained: set[nn.Parameter]) -> bool:
+def train_last(model: nn.Module, count: int, trained: set[nn.Parameter]) -> None:
     """Let the last stages train and freeze all before them, normalisations included.
 
     A frozen normalisation stands in evaluation mode: neither its parameters nor its running means
@@ -83,11 +83,7 @@ def train_last(model: nn.Module, count: int, trained: set[nn.Parameter]) -> bool
         model: is changed in place.
         count: of stages that train; 0, or as many as there are, for all.
         trained: the parameters that train where nothing is frozen.
-
-    Returns:
-        Whether a parameter began to train, or stopped.
     """
-    before = [p.requires_grad for p in model.parameters()]
     parts = stages(model)
     first = len(parts) - count if 0 < count < len(parts) else 0
     frozen = {id(p) for stage in parts[:first] for module in stage for p in module.parameters()}
@@ -99,7 +95,6 @@ def train_last(model: nn.Module, count: int, trained: set[nn.Parameter]) -> bool
     for stage in parts[:first]:
         for module in stage:
             module.eval()
-    return before != [p.requires_grad for p in model.parameters()]
 
 
 def stage_groups(model: nn.Module, lr: float, decay: float) -> list[dict[str, Any]]:
