@@ -51,7 +51,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "freed one by one": {**FROM_SOURCE, "train_last": 1, "stage_decay": 2.6},
 }
 """Name: what is set otherwise. "As long in all" sees as many images as pretraining and transfer."""
-LRS = (0.005, 0.0158, 0.05, 0.158, 0.5, 1.58)
+LRS = (0.005, 0.0158, 0.05, 0.158, 0.5, 1.58, 5.0, 15.8)
 CHOOSING, JUDGING = (0, 1), (2, 3, 4, 5, 6)
 """Seeds that choose each arm's learning rate, and those that have the last word."""
 
