@@ -382,7 +382,7 @@ def compare(
     "--kind",
     default="train",
     help="Kind of the records: train, data, bench-step, bench-train, range-test, levers, fault, "
-    "guard-cost or depth.",
+    "guard-cost, depth or processes.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the records whole, one JSON a line.")
 def results(files: tuple[Path, ...], kind: str, as_json: bool) -> None:

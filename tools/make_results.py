@@ -134,6 +134,23 @@ STUDIES = {
         ("ch-tuning",),
         "The loss while the learning rate grows, for six momentum coefficients.",
     ),
+    "transfer_source": Study(
+        "Weights to begin with",
+        ("ch-bigger",),
+        "The small network on the first five classes of CIFAR-10, one run a seed; the next study "
+        "begins with these weights.",
+    ),
+    "transfer": Study(
+        "Five classes, then the other five",
+        ("ch-bigger",),
+        "The same network on the last five classes, from scratch and from those weights: two seeds "
+        "for every learning rate, five others for the rate that they chose.",
+    ),
+    "processes": Study(
+        "Two processes",
+        ("ch-bigger",),
+        "Time of a training step of one process, of two side by side, and of two together.",
+    ),
     "lr_span": Study(
         "Starts a thousand times apart",
         ("ch-factor",),

@@ -509,7 +509,6 @@ class Run:
         self.model.eval()
         together = self.processes
         together.same_buffers(self.model)
-        together.gather_anew(self.model)
         rows = []
         order = order_of(len(split), EVALUATION_BATCH, None)
         source = batches(split, EVALUATION_BATCH, self.data.mean, self.data.std, part=together.part)

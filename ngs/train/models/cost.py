@@ -105,14 +105,12 @@ def cost(model: nn.Module, side: int, dtype: torch.dtype = torch.float32) -> Cos
 
 
 def _pass(model: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> tuple[int, int]:
-    """Return the operations of one forward pass, and the bytes it keeps besides the parameters."""
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    """Return the operations of one forward pass, and the bytes that it keeps, parameters too."""
     kept: dict[int, torch.UntypedStorage] = {}  # held, or their addresses would be used again
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage
+        kept[storage.data_ptr()] = storage
         return tensor
 
     low = dtype in (torch.bfloat16, torch.float16)
