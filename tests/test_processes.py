@@ -45,6 +45,7 @@ SAME = {
     "clipped": {"max_norm": 0.5},
     "one-cycle": {"schedule": "onecycle", "lr": 0.1},
     "in parts": {"accumulate": 2},
+    "rates by stage": {"stage_decay": 2.0},
     "sgd-nesterov": {"optimizer": "sgd-nesterov", "max_norm": 0.5},
     # Its class token and positions belong to no stage: after a validation fully_shard still has
     # them as they were gathered, at the iterate.
@@ -348,3 +349,19 @@ def test_only_what_tells_of_a_lost_process_counts_as_one() -> None:
     assert is_lost(RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1234"))
     assert is_lost(distributed.DistBackendError("NCCL communicator was aborted"))
     assert not is_lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"))
+
+
+class Elsewhere(Processes):
+    """One of several processes, of which another has found something."""
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        return tuple(True for _ in flags)
+
+
+def test_a_checkpoint_on_another_machine_alone_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give an --out that all machines share"):
+        train(
+            TrainConfig(**BASE),
+            checkpoint=tmp_path / "c.ckpt",
+            processes=Elsewhere(count=1, rank=1),
+        )

@@ -252,6 +252,11 @@ class Saver:
         (there,) = together.any(self.path.is_file())
         if not there:
             return
+        if not self.path.is_file():
+            raise InputError(
+                f"another process found the checkpoint {self.path}, this one has no such file: "
+                "give an --out that all machines share"
+            )
         content = read_checkpoint(self.path, self.run.config)
         if content["data"] != self.data:
             raise InputError(
