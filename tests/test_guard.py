@@ -163,8 +163,8 @@ def test_an_undisturbed_run_is_the_same_to_the_bit_and_has_no_events(
 def test_no_network_of_ours_is_odd_at_the_start(
     name: str, batch_norm: bool, offline: Dataset
 ) -> None:
-    if name == "fast" and not batch_norm:
-        pytest.skip("fast needs batch normalisation")
+    if name in models.NORMALISED and not batch_norm:
+        pytest.skip(f"{name} needs batch normalisation")
     torch.manual_seed(0)
     model = models.build(name, batch_norm=batch_norm)
     before, images = weights(model), torch.randn(16, 3, 32, 32)

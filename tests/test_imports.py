@@ -31,6 +31,7 @@ LAYERS = (
     {"ngs.train"},
     {"ngs.options"},
     {"ngs.cli"},
+    {"ngs.__main__"},
 )
 """From the bottom up. A module imports from layers below its own, or from its own subpackage."""
 
