@@ -8,6 +8,7 @@ import base64
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -53,6 +54,14 @@ def test_table_of_contents_and_folder_hold_the_same_pages():
 def test_every_code_cell_was_executed_in_order(path):
     counts = [c["execution_count"] for c in cells(path, "code")]
     assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_no_cell_stores_its_text_in_pieces(path):
+    # Each piece is a box of its own on the page: a table falls apart. `make execute` joins them.
+    for cell in cells(path, "code"):
+        kinds = [(output["output_type"], output.get("name")) for output in cell["outputs"]]
+        assert ("stream", "stdout") not in [a for a, b in pairwise(kinds) if a == b], source(cell)
 
 
 @each_notebook

@@ -645,3 +645,15 @@ def test_settings_of_a_comparison_reach_its_runs(
     )  # fmt: skip
     typed = {"model": "small", "epochs": 6, "augment": False, "label_smoothing": 0.1, "cutout": 4}
     assert seen == [TrainConfig(lr=0.2, seed=3, **typed)]
+
+
+def test_a_signal_that_torchrun_passes_on_once_more_does_not_interrupt() -> None:
+    with cli._asked_to_stop(patient=True) as stop:
+        assert not stop()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop()
+    with cli._asked_to_stop():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)

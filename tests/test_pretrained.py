@@ -8,10 +8,11 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from few_images import few_images
 from torch import nn
 
 from ngs.errors import InputError
-from ngs.train import data, loop, models, offline
+from ngs.train import data, loop, models
 from ngs.train.config import TrainConfig
 from ngs.train.models import build, head_name, replace_head, stage_groups, stages, train_last
 from ngs.train.pretrained import load_initial, read_weights
@@ -21,13 +22,11 @@ TRAIN, TEST = 120, 60
 
 @pytest.fixture(scope="module")
 def small() -> data.Dataset:
-    images, labels = offline.generate(TRAIN + TEST, seed=3)
-    parts = (images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:])
-    return data._dataset("offline", offline.CLASSES, *parts, source="a few")
+    return few_images(TRAIN, TEST)
 
 
 @pytest.fixture(autouse=True)
-def few_images(small: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_other_data(small: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "load", lambda name, download=True: small)
 
 

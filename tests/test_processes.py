@@ -345,6 +345,27 @@ def test_outside_of_torchrun_there_is_one_process() -> None:
         pass
 
 
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ngs.train.processes.started", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    message = "more processes than the 1 CUDA devices .*--nproc-per-node 1, or --device cpu"
+    with pytest.raises(InputError, match=message), join("ddp"):
+        pass
+
+
+def test_every_process_but_the_first_draws_numbers_of_its_own() -> None:
+    drawn = []
+    for rank in (0, 1, 2):
+        torch.manual_seed(5)
+        Processes(rank=rank, count=3).vary(5, 0)
+        drawn.append(torch.rand(3).tolist())
+    torch.manual_seed(5)
+    assert drawn[0] == torch.rand(3).tolist()
+    assert len(set(map(tuple, drawn))) == 3
+
+
 def test_only_what_tells_of_a_lost_process_counts_as_one() -> None:
     assert is_lost(RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1234"))
     assert is_lost(distributed.DistBackendError("NCCL communicator was aborted"))

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from few_images import few_images
 from torch import nn
 
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
-from ngs.train import data, loop, memory, models, offline, records
+from ngs.train import data, loop, memory, models, records
 from ngs.train.augment import Augmentation, alternate, batches, normalize, scaled
 from ngs.train.board import Board, scalars
 from ngs.train.config import TrainConfig
@@ -70,9 +71,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def small() -> data.Dataset:
-    images, labels = offline.generate(TRAIN + TEST, seed=3)
-    parts = (images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:])
-    return data._dataset("offline", offline.CLASSES, *parts, source="a few")
+    return few_images(TRAIN, TEST)
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from few_images import few_images
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
 from ngs.schedules import OneCycle
-from ngs.train import data, loop, models, offline, optimizers
+from ngs.train import data, loop, models, optimizers
 from ngs.train.augment import normalize
 from ngs.train.config import OPTIMIZERS, SCHEDULES, TrainConfig
 from ngs.train.optimizers import (
@@ -44,9 +45,7 @@ def config(**changes: Any) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def small() -> data.Dataset:
-    images, labels = offline.generate(TRAIN + TEST, seed=3)
-    parts = (images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:])
-    return data._dataset("offline", offline.CLASSES, *parts, source="a few")
+    return few_images(TRAIN, TEST)
 
 
 @pytest.fixture(autouse=True)

@@ -44,3 +44,14 @@ def test_the_rate_is_chosen_by_the_images_held_out() -> None:
 def test_seeds_that_choose_do_not_judge() -> None:
     assert not {*study.CHOOSING} & {*study.JUDGING}
     assert len(study.JUDGING) >= 5
+
+
+def test_of_a_long_run_every_tenth_epoch_is_kept_and_the_last() -> None:
+    def record(asked: int, done: int) -> dict[str, object]:
+        rows = [{"epoch": number} for number in range(1, done + 1)]
+        return {"config": {"epochs": asked}, "epochs": rows, "arm": "any"}
+
+    kept = [row["epoch"] for row in study.thinned(record(60, 43))["epochs"]]
+    assert kept == [1, 10, 20, 30, 40, 43]
+    assert study.thinned(record(29, 29)) == record(29, 29)
+    assert study.thinned(record(60, 0)) == record(60, 0)

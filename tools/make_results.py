@@ -144,7 +144,8 @@ STUDIES = {
         "Five classes, then the other five",
         ("ch-bigger",),
         "The same network on the last five classes, from scratch and from those weights: two seeds "
-        "for every learning rate, five others for the rate that they chose.",
+        "for every learning rate, five others for the rate that they chose. Of runs of 30 epochs "
+        "and more every tenth epoch is kept.",
     ),
     "processes": Study(
         "Two processes",

@@ -52,6 +52,8 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """Name: what is set otherwise. "As long in all" sees as many images as pretraining and transfer."""
 LRS = (0.005, 0.0158, 0.05, 0.158, 0.5, 1.58, 5.0, 15.8)
+LONG = 30
+"""Epochs from which a record keeps every tenth of them: all 570 would fill megabytes."""
 CHOOSING, JUDGING = (0, 1), (2, 3, 4, 5, 6)
 """Seeds that choose each arm's learning rate, and those that have the last word."""
 
@@ -118,6 +120,15 @@ def chosen(records: list[Record]) -> float:
     return max(rates, key=lambda lr: fmean(rates[lr]))
 
 
+def thinned(record: Record) -> Record:
+    """Return a record of a long run with the first, every tenth and the last of its epochs."""
+    rows = record["epochs"]
+    if record["config"]["epochs"] < LONG:
+        return record
+    kept = [row for row in rows if row["epoch"] % 10 == 0 or row in (rows[0], rows[-1])]
+    return {**record, "epochs": kept}
+
+
 def _once(arm: str, config: TrainConfig, out: Path, data: Dataset) -> None:
     if not (out.is_file() and recorded([config], out)):
         _run(arm, config, out, data)
@@ -132,7 +143,7 @@ def _run(arm: str, config: TrainConfig, out: Path, data: Dataset) -> Any:
     except DivergenceError as error:
         record, accuracy = error.record, str(error)
     command = shlex.join(["python", "tools/transfer_study.py", *sys.argv[1:]])
-    append_record(out, {"command": command, "arm": arm, **record})
+    append_record(out, thinned({"command": command, "arm": arm, **record}))
     images = record["images"]["train"]
     click.echo(f"{arm}, {images} images, lr {config.lr:g}, seed {config.seed}: {accuracy}")
     return network

@@ -108,8 +108,6 @@ class Processes:
         """Return what the images go through, so that gradients are those of the whole batch."""
         if not self.together or self.sharded:
             return model
-        if not any(p.requires_grad for p in model.parameters()):
-            return model
         return nn.parallel.DistributedDataParallel(model)
 
     def part(self, tensor: torch.Tensor) -> torch.Tensor:

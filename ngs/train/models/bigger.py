@@ -14,21 +14,21 @@ PREFIX = "torchvision-"
 """What stands before a name of torchvision's own, ``torchvision-resnet50`` say."""
 
 
-def resnet18(classes: int = 10) -> nn.Module:
+def resnet18() -> nn.Module:
     """Return the ResNet of 18 layers with a stem for small images.
 
     He et al. (2016). The first layer is a 3x3 convolution of stride 1 and no pooling follows, so
     that an image of 32 pixels is 32 pixels wide in the first of the four groups and 4 in the last;
     torchvision's own stem, made for 224 pixels, would leave 1.
     """
-    network: nn.Module = torchvision().models.resnet18(weights=None, num_classes=classes)
+    network: nn.Module = torchvision().models.resnet18(weights=None, num_classes=10)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()
     return network
 
 
-def vit(classes: int = 10) -> nn.Module:
+def vit() -> nn.Module:
     """Return a small Vision Transformer for images of 32 pixels.
 
     Dosovitskiy et al. (2021): 64 patches of 4x4 pixels, six layers of width 192 with three heads
@@ -41,7 +41,7 @@ def vit(classes: int = 10) -> nn.Module:
         num_heads=3,
         hidden_dim=192,
         mlp_dim=768,
-        num_classes=classes,
+        num_classes=10,
     )
     return network
 
