@@ -25,7 +25,7 @@ LAYERS = (
         "ngs.attention",
     },
     {"ngs.minimize", "ngs.theory"},
-    {"ngs.checks"},
+    {"ngs.checks", "ngs.course"},
     {"ngs"},  # the front door: import ngs
     {"ngs.optim"},
     {"ngs.train"},
