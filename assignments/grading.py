@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 SETS = tuple(sorted(path.name for path in (HERE / "source").iterdir() if path.is_dir()))
 SCHEME = "### Marking scheme"
 """Heads what a reader goes by, below the model answer. A release has neither."""
-SECONDS = 10.0
+SECONDS = 60.0
 """How long a cell may take here; nbgrader's limit is in nbgrader_config.py."""
 
 
@@ -114,7 +114,7 @@ def by_hand(name: str) -> set[str]:
 
 
 def grade(
-    name: str, notebook: NotebookNode, student: str = "student", seconds: float = SECONDS
+    name: str, notebook: NotebookNode, student: str = "student", patience: float = 1.0
 ) -> dict[str, tuple[float, str]]:
     """Return what the checked cells of a submission earn, and what they say, by grade_id.
 
@@ -122,14 +122,17 @@ def grade(
         name: the set.
         notebook: the submission; it is not changed.
         student: the account that hands it in.
-        seconds: how long one cell may take.
+        patience: multiplies how long a cell and a claim may take.
     """
     original = source(name)
     notebook = nbformat.from_dict(notebook)
     repair(notebook, original)
     checks = {grade_id(c): c.source for c in original.cells if is_grade(c) and not is_solution(c)}
     marks = {}
-    with tempfile.TemporaryDirectory() as place, _inside(name, Path(place) / student / name):
+    with (
+        tempfile.TemporaryDirectory() as place,
+        _inside(name, Path(place) / student / name, patience),
+    ):
         shell = InteractiveShell()
         shell.user_ns["__name__"] = "__main__"
         for cell in notebook.cells:
@@ -137,7 +140,7 @@ def grade(
                 continue
             ident = grade_id(cell)
             cell.source = checks.get(ident, cell.source)
-            said = _execute(shell, cell, seconds)
+            said = _execute(shell, cell, patience * SECONDS)
             if ident in checks:
                 marks[ident] = (determine_grade(cell)[0], said)
     return marks
@@ -150,14 +153,14 @@ def _run(notebook: NotebookNode, *preprocessors: type) -> NotebookNode:
 
 
 @contextlib.contextmanager
-def _inside(name: str, folder: Path):
+def _inside(name: str, folder: Path, patience: float):
     """Stand where nbgrader would run the notebook: its folder, its environment, fresh checks."""
     folder.mkdir(parents=True)
     for path in (HERE / "source" / name).iterdir():
         if path.is_file() and path.suffix != ".ipynb":
             shutil.copy(path, folder)
     said = {"NBGRADER_EXECUTION": "autograde", "NGS_COURSE_HIDDEN": str(HERE / "hidden")}
-    said |= {"MPLBACKEND": "Agg"}
+    said |= {"MPLBACKEND": "Agg", "NGS_COURSE_PATIENCE": str(patience)}
     before = {key: os.environ.get(key) for key in said}
     cwd, path, hook = Path.cwd(), list(sys.path), sys.displayhook
     os.environ.update(said)

@@ -39,6 +39,22 @@ c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 
+# grade.py runs students' code in a container, and then asks for the marks of what came out: these
+# notebooks are executed, and are not executed again.
+if os.environ.get("NGS_COURSE_EXECUTED"):
+    c.CourseDirectory.submitted_directory = "executed"
+    c.Autograde.sanitize_preprocessors = [
+        "preprocess.RepairCells",
+        "nbgrader.preprocessors.OverwriteKernelspec",
+        "nbgrader.preprocessors.OverwriteCells",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    c.Autograde.autograde_preprocessors = [
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+
 # Seconds for one cell. A loop that never ends is interrupted, costs its own points, and the
 # rest is graded; what does not let itself be interrupted is ended by the container's limit.
 c.Execute.timeout = 120
