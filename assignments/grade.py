@@ -10,6 +10,7 @@ nbgrader, click and tqdm, and on podman or docker.
 import contextlib
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import nbformat
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
@@ -70,6 +72,8 @@ def main(name: str, students: tuple[str, ...], engine: str, minutes: float, jobs
             f"{engine} is not installed: install it, or give --engine docker, or --engine none "
             "for code that you trust"
         )
+    if engine != "none":
+        check_image(engine)
     there = sorted(path.parent.name for path in (HERE / "submitted").glob(f"*/{name}"))
     missing = sorted(set(students) - set(there))
     if missing:
@@ -93,9 +97,29 @@ def main(name: str, students: tuple[str, ...], engine: str, minutes: float, jobs
         sys.exit(1)
 
 
+def check_image(engine: str) -> None:
+    """See that containers can be run, and that their image is there.
+
+    Raises:
+        click.UsageError: they cannot, or it is not.
+    """
+    found = subprocess.run(  # noqa: S603  (a list of arguments, and no shell)
+        [engine, "image", "inspect", IMAGE], capture_output=True, text=True
+    )
+    if found.returncode:
+        said = (found.stderr.strip().splitlines() or ["no word"])[-1]
+        raise click.UsageError(
+            f"{engine} has no image {IMAGE} ({said}): build it here with "
+            f"'{engine} build --tag {IMAGE} .'"
+        )
+
+
 def execute(name: str, student: str, engine: str, seconds: float) -> Graded:
     """Run a submission where it can harm nothing, and keep the notebook that comes out."""
     begin = time.perf_counter()
+    problem = unreadable(name, student)
+    if problem is not None:
+        return Graded(student, problem, 0.0)
     with tempfile.TemporaryDirectory(prefix="ngs-grade-") as place:
         scratch = Path(place) / "course"
         lay_out(scratch, name, student)
@@ -107,6 +131,21 @@ def execute(name: str, student: str, engine: str, seconds: float) -> Graded:
         if problem is None:
             problem = keep(made, name, student)
     return Graded(student, problem or "graded", round(time.perf_counter() - begin, 1))
+
+
+def unreadable(name: str, student: str) -> str | None:
+    """Return why a submission has no notebook of this set that can be read, or ``None``."""
+    folder = HERE / "submitted" / student / name
+    path = folder / f"{name}.ipynb"
+    if path.is_symlink() or not path.is_file():
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+        return f"{name}.ipynb is not there, but {found}: rename the notebook"
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat raises what JSON, schemas and versions raise
+        return f"{name}.ipynb is not a notebook: {' '.join(str(error).split())[:100]}"
+    return None
 
 
 def lay_out(scratch: Path, name: str, student: str) -> None:
@@ -151,9 +190,18 @@ def run(engine: str, scratch: Path, arguments: list[str], seconds: float) -> str
             process.wait()
             return f"given up after {seconds / 60:g} minutes: it did not come to an end"
     if process.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"not graded (exit code {process.returncode}): {lines[-1] if lines else 'no word'}"
+        return why(log.read_text(errors="replace"), process.returncode)
     return None
+
+
+def why(log: str, code: int) -> str:
+    """Return, from nbgrader's log, why it could not grade."""
+    if "DeadKernelError" in log:
+        return "the kernel died: the notebook ends Python, or takes more memory than it may have"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    word = (telling or lines or ["no word"])[-1]
+    return f"nbgrader ended with exit code {code}: {word[:200]}"
 
 
 def keep(made: Path, name: str, student: str) -> str | None:
@@ -181,8 +229,9 @@ def save(name: str, students: list[str]) -> None:
         students: whose; ``["*"]`` for all, in one go.
     """
     for student in students:
+        command = [sys.executable, "-m", "nbgrader", "autograde", name, "--student", student]
         done = subprocess.run(  # noqa: S603  (a list of arguments, and no shell)
-            [sys.executable, "-m", "nbgrader", "autograde", name, "--student", student, "--force"],
+            [*command, "--force", "--CourseDirectory.submitted_directory=executed"],
             cwd=HERE,
             env={**os.environ, "NGS_COURSE_EXECUTED": "1"},
             capture_output=True,

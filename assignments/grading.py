@@ -23,7 +23,7 @@ from nbgrader.preprocessors import (
     ClearSolutions,
 )
 from nbgrader.utils import determine_grade, is_grade, is_solution
-from preprocess import grade_id, repair
+from preprocess import grade_id, repair, require_outcomes
 
 HERE = Path(__file__).resolve().parent
 SETS = tuple(sorted(path.name for path in (HERE / "source").iterdir() if path.is_dir()))
@@ -128,7 +128,7 @@ def grade(
     notebook = nbformat.from_dict(notebook)
     repair(notebook, original)
     checks = {grade_id(c): c.source for c in original.cells if is_grade(c) and not is_solution(c)}
-    marks = {}
+    outputs = {}
     with (
         tempfile.TemporaryDirectory() as place,
         _inside(name, Path(place) / student / name, patience),
@@ -140,10 +140,13 @@ def grade(
                 continue
             ident = grade_id(cell)
             cell.source = checks.get(ident, cell.source)
-            said = _execute(shell, cell, patience * SECONDS)
-            if ident in checks:
-                marks[ident] = (determine_grade(cell)[0], said)
-    return marks
+            outputs[ident] = _execute(shell, cell, patience * SECONDS)
+    require_outcomes(notebook)
+    return {
+        grade_id(cell): (determine_grade(cell)[0], outputs[grade_id(cell)])
+        for cell in notebook.cells
+        if grade_id(cell) in checks
+    }
 
 
 def _run(notebook: NotebookNode, *preprocessors: type) -> NotebookNode:

@@ -25,10 +25,6 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get(
 warnings.filterwarnings("ignore", message="Object of type <Submitted")
 
 c = get_config()
-c.CourseDirectory.root = str(HERE)
-c.CourseDirectory.course_id = "ngs"
-c.CourseDirectory.ignore = ["__pycache__", ".ipynb_checkpoints", "*.pyc", ".*"]
-
 # In place of nbgrader's DeduplicateIds: one student's duplicated cell must not end the grading of
 # all, nor a deleted check the student's own.
 c.Autograde.sanitize_preprocessors = [
@@ -39,21 +35,26 @@ c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 
-# grade.py runs students' code in a container, and then asks for the marks of what came out: these
+# Without the first of these, a check that shows nothing would earn its full marks.
+marks = [
+    "preprocess.RequireOutcomes",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.Autograde.autograde_preprocessors = [
+    "nbgrader.preprocessors.Execute",
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    *marks,
+]
+
+# grade.py runs students' code in a container, and then asks for the marks of what came out: those
 # notebooks are executed, and are not executed again.
 if os.environ.get("NGS_COURSE_EXECUTED"):
-    c.CourseDirectory.submitted_directory = "executed"
-    c.Autograde.sanitize_preprocessors = [
-        "preprocess.RepairCells",
-        "nbgrader.preprocessors.OverwriteKernelspec",
-        "nbgrader.preprocessors.OverwriteCells",
-        "nbgrader.preprocessors.CheckCellMetadata",
-    ]
-    c.Autograde.autograde_preprocessors = [
-        "nbgrader.preprocessors.SaveAutoGrades",
-        "nbgrader.preprocessors.AssignLatePenalties",
-        "nbgrader.preprocessors.CheckCellMetadata",
-    ]
+    c.Autograde.sanitize_preprocessors.remove("nbgrader.preprocessors.ClearOutput")
+    c.Autograde.autograde_preprocessors = marks
 
 # Seconds for one cell. A loop that never ends is interrupted, costs its own points, and the
 # rest is graded; what does not let itself be interrupted is ended by the container's limit.

@@ -1,4 +1,4 @@
-"""What nbgrader lacks before it grades: cells that a student deleted or duplicated are mended.
+"""What nbgrader lacks: cells that a student deleted or duplicated, and checks that show nothing.
 
 (With nbgrader 0.9.6 alone a duplicated cell ends the grading of the whole class, and a check that
 was deleted together with the cell before it, that of its student.) It rests on nbgrader.
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
+from nbgrader.utils import is_grade, is_solution
 
 SOURCE = Path(__file__).resolve().parent / "source"
 UNANSWERED = "YOUR ANSWER HERE"
@@ -61,6 +63,43 @@ def repair(submission: NotebookNode, source: NotebookNode) -> list[str]:
         if name in has:
             before = name
     return said
+
+
+def require_outcomes(notebook: NotebookNode) -> list[str]:
+    """Give each check without an outcome an error.
+
+    nbgrader gives full marks to a check that shows nothing: one that was never run, or whose points
+    the notebook keeps from being displayed. Every check of this course ends in its points.
+
+    Args:
+        notebook: an executed submission, changed in place.
+
+    Returns:
+        The grade_ids of the checks that showed nothing.
+    """
+    silent = []
+    for cell in notebook.cells:
+        if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
+            continue
+        if not any(out.output_type in ("execute_result", "error") for out in cell.outputs):
+            words = "this check showed no points: was it run, and is its result displayed?"
+            cell.outputs.append(
+                new_output("error", ename="NoOutcome", evalue=words, traceback=[words])
+            )
+            silent.append(cell.metadata.nbgrader.grade_id)
+    return silent
+
+
+class RequireOutcomes(NbGraderPreprocessor):
+    """Runs :func:`require_outcomes` before nbgrader reads the marks off a notebook."""
+
+    def preprocess(self, nb, resources):
+        """Mark silent checks, and say so in nbgrader's log."""
+        for name in require_outcomes(nb):
+            self.log.warning(
+                "%s: check %s showed no points", resources["nbgrader"]["student"], name
+            )
+        return nb, resources
 
 
 class RepairCells(NbGraderPreprocessor):

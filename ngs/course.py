@@ -160,6 +160,8 @@ class Claims:
                 "look for a loop that never stops"
             )
             self.seconds = min(self.seconds, AFTERWARDS)
+        except InputError as error:
+            problem = str(error)
         except Exception as error:  # whatever a student's code may raise
             problem = f"your code raised {type(error).__name__}: {_one_line(error)}"
         except SystemExit:
@@ -229,7 +231,7 @@ def close(given: Any, expected: ArrayLike, rtol: float = 1e-9, atol: float = 1e-
     """
     try:
         found = np.asarray(given, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last: a tensor that requires a gradient
         return False
     right = np.asarray(expected, dtype=float)
     if found.shape != right.shape:
@@ -253,7 +255,7 @@ def number(given: Any, name: str) -> float:
         raise NotImplementedError
     try:
         value = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UnmetError(f"{name} should be a number, and is a {type(given).__name__}") from None
     expect(np.isfinite(value), f"{name} should be a finite number, and is {value}")
     return value

@@ -137,7 +137,7 @@ def test_a_function_that_returns_nothing_is_told():
         answer(lambda x: None, 1.0)
 
 
-@pytest.mark.parametrize("given", ["four", [1, 2], float("nan"), float("inf"), 1j])
+@pytest.mark.parametrize("given", ["four", [1, 2], float("nan"), float("inf"), 1j, 10**400])
 def test_an_answer_that_is_no_number_is_told(given):
     with pytest.raises(course.UnmetError, match="lr should be a"):
         number(given, "lr")
@@ -168,6 +168,13 @@ def test_numbers_of_ones_own_are_the_same_in_every_process():
 def test_an_empty_account_is_refused():
     with pytest.raises(InputError, match="type the name of your account"):
         owner("  ")
+
+
+def test_an_empty_account_is_told_in_a_claim_without_blaming_the_code(capsys):
+    claims = Claims()
+    with claims(1, "kappa"):
+        own_numbers("", "ps1-hand")
+    assert "(0 of 1): student_id is empty" in capsys.readouterr().out
 
 
 def test_while_it_is_graded_a_notebook_belongs_to_its_folder(tmp_path, monkeypatch):

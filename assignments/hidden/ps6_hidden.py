@@ -19,7 +19,6 @@ from ps6_checks import (
     ask,
     classes,
     few,
-    kept_budget,
     kept_rules,
     make_run,
     own_network,
@@ -35,7 +34,7 @@ DATASET = "NGS_COURSE_DATASET"
 """Environment variable: ``cifar10`` where the grader has it and wants photographs on the board."""
 LEVELS = {"offline": (0.40, 0.50, 0.58), "cifar10": (0.30, 0.40, 0.47)}
 """Accuracies that earn a point each, with the full budget."""
-TOTAL, FIRST = 60e9, 20e9
+TOTAL, FIRST = 60e9, 10e9
 ENTRY = "leaderboard.json"
 
 
@@ -166,10 +165,9 @@ def run(final_run, nickname) -> float:
     data = unseen()
     images, labels = data._test
     first = full = None
-    with claims(1, "with a third of the budget: the rules are kept, the report is true"):
+    with claims(1, "with a sixth of the budget: the rules are kept, the report is true"):
         begin = time.perf_counter()
         first = make_run(final_run, data, FIRST, seed=7)
-        kept_budget(first)
         kept_rules(first, data)
         right = (classes(first.predict, images) == labels).float().mean()
         expect(
@@ -179,14 +177,13 @@ def run(final_run, nickname) -> float:
     share = 0.0
     with claims(1, "with the full budget: the rules are kept"):
         full = make_run(final_run, data, TOTAL, seed=8)
-        kept_budget(full)
         kept_rules(full, data)
         share = float((classes(full.predict, images) == labels).float().mean())
         if first is not None and first.read:
             entry = {
                 "nickname": str(nickname or "nameless")[:40],
                 "dataset": data.name,
-                "third": float((classes(first.predict, images) == labels).float().mean()),
+                "sixth": float((classes(first.predict, images) == labels).float().mean()),
                 "full": share,
                 "seconds": round(time.perf_counter() - begin, 1),
             }
