@@ -198,6 +198,8 @@ def why(log: str, code: int) -> str:
     """Return, from nbgrader's log, why it could not grade."""
     if "DeadKernelError" in log:
         return "the kernel died: the notebook ends Python, or takes more memory than it may have"
+    if code in (137, -9):
+        return "it was killed: it took more memory or more processes than it may have"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     telling = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     word = (telling or lines or ["no word"])[-1]
