@@ -5,7 +5,7 @@ HTML := _build/html/index.html
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test soak lint execute pages serve lab clean
+.PHONY: help env book test soak lint execute pages course serve lab clean
 
 help:
 	@echo "make book     build the book as HTML and print where its first page is"
@@ -14,7 +14,8 @@ help:
 	@echo "make serve    show the built book at http://127.0.0.1:$(PORT)"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make execute  run all notebooks and store their outputs (NOTEBOOKS=... for some)"
-	@echo "make pages    write the ledger and the appendix of results anew"
+	@echo "make pages    write the appendices that are generated anew"
+	@echo "make course   build the problem sets: students' zips and the instructor's pack"
 	@echo "make lint     ruff and mypy alone"
 	@echo "make env      create or refresh .venv"
 	@echo "make clean    remove what was built; .venv, data and runs stay"
@@ -22,7 +23,14 @@ help:
 env:
 	@sh tools/make_env.sh
 
-book: env
+# The problem sets that chapter 20 offers as downloads; made anew when a set has changed.
+DOWNLOADS := book/_static/course/setup.zip
+$(DOWNLOADS): $(wildcard assignments/source/*/* assignments/hidden/* ngs/*.py ngs/*/*.py ngs/*/*/*.py) \
+  tools/make_course.py requirements.txt | env
+	@echo "book: building the problem sets"
+	@$(PYTHON_BIN) tools/make_course.py --downloads book/_static/course
+
+book: env $(DOWNLOADS)
 	@echo "book: building the HTML from the notebooks' stored outputs"
 	@.venv/bin/jupyter-book build . -W -n --keep-going --quiet
 	@echo "book: ready. Its first page: $$(pwd)/$(HTML)"
@@ -56,6 +64,10 @@ execute: env
 pages: env
 	@$(PYTHON_BIN) tools/make_ledger.py
 	@$(PYTHON_BIN) tools/make_results.py
+	@$(PYTHON_BIN) tools/make_mistakes.py
+
+course: env
+	@$(PYTHON_BIN) tools/make_course.py
 
 serve: book
 	@echo "serve: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"

@@ -36,6 +36,9 @@ LIMITS = (
 )
 """What a container may use. A fork bomb ends at --pids-limit, a memory hog at --memory."""
 
+SETTINGS = ("NGS_COURSE_PATIENCE", "NGS_COURSE_DATASET")
+"""Settings of the checks that are handed to the container; CIFAR-10 of $NGS_DATA is mounted too."""
+
 
 @dataclass(frozen=True)
 class Graded:
@@ -172,6 +175,11 @@ def run(engine: str, scratch: Path, arguments: list[str], seconds: float) -> str
     else:
         user = ["--userns", "keep-id"] if engine == "podman" and os.getuid() else []
         user += ["--user", f"{os.getuid()}:{os.getgid()}"]
+        for variable in SETTINGS:
+            user += ["--env", variable] if variable in os.environ else []
+        if os.environ.get("NGS_DATA"):
+            data = Path(os.environ["NGS_DATA"]).resolve()
+            user += ["--volume", f"{data}:/data:ro", "--env", "NGS_DATA=/data"]
         mount = ["--volume", f"{scratch}:/course", "--workdir", "/course"]
         command = [engine, "run", "--rm", "--name", container, *LIMITS, *user, *mount, IMAGE]
         command += ["nbgrader", *arguments]

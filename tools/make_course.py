@@ -76,8 +76,11 @@ def make_releases(course: Path, sets: tuple[str, ...]) -> None:
         shutil.rmtree(course / "release", ignore_errors=True)
         shutil.copytree(fresh / "release", course / "release")
         shutil.copy(fresh / "gradebook.db", course / "blank.db")
-    for name in sets:  # the gradebook with the marks learns of new sets and of changed checks
-        nbgrader(course, "generate_assignment", name, "--force")
+    if (course / "gradebook.db").is_file():  # with marks: it learns of new and of changed checks
+        for name in sets:
+            nbgrader(course, "generate_assignment", name, "--force")
+    else:
+        shutil.copy(course / "blank.db", course / "gradebook.db")
 
 
 def check_release(folder: Path, name: str) -> None:
@@ -162,7 +165,9 @@ def main(downloads: Path | None) -> None:
 
     if downloads is not None:
         with tempfile.TemporaryDirectory() as place:
-            build_zips(Path(place), grading.SETS, downloads)
+            build_zips(Path(place) / "course", grading.SETS, downloads)
+            make_setup(Path(place) / "setup")
+            zip_folder(Path(place) / "setup", downloads / "setup.zip", "setup")
         return
     lay_out(COURSE)
     make_setup(COURSE / "setup")

@@ -184,6 +184,17 @@ STUDIES = {
         ("ch-schedules", "ch-pytorch"),
         "The exact method, its rescaled velocities and torch's form under a one-cycle schedule.",
     ),
+    "course": Study(
+        "A class for each problem set",
+        ("ch-course",),
+        "The solution, the untouched release and every wrong submission, graded by the "
+        "instructor's commands: the marks that are stated, the marks that were given, the seconds.",
+    ),
+    "course_hostile": Study(
+        "Submissions that mean harm",
+        ("ch-course",),
+        "The right solution of problem set 1 with hostile code at its top, graded in containers.",
+    ),
     "ngs_step_cost": Study(
         "The cost of a step",
         ("ch-pytorch", "ch-claims"),
