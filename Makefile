@@ -18,7 +18,7 @@ help:
 	@echo "make course   build the problem sets: students' zips and the instructor's pack"
 	@echo "make lint     ruff and mypy alone"
 	@echo "make env      create or refresh .venv"
-	@echo "make clean    remove what was built; .venv, data and runs stay"
+	@echo "make clean    remove what was built; .venv, data, runs and course stay"
 
 env:
 	@sh tools/make_env.sh
@@ -77,5 +77,5 @@ lab: env
 	@$(PYTHON_BIN) -m jupyterlab --notebook-dir=book
 
 clean:
-	@rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf _build build dist book/_static/course .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@echo "clean: removed what was built"
