@@ -20,6 +20,7 @@ import grading  # noqa: E402
 from preprocess import grade_id  # noqa: E402
 
 SETS = grading.SETS
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # wrong answers overflow
 WRONG = [(name, wrong) for name in SETS for wrong in grading.wrongs(name)]
 ENDLESS = {"patience": 0.1}
 """A loop that never ends need not be waited for as long as a student's slow machine."""
@@ -65,7 +66,7 @@ def test_the_untouched_release_earns_nothing_and_says_so_in_one_line_a_claim(nam
     ("name", "wrong"), WRONG, ids=[f"{name}-{wrong.name}" for name, wrong in WRONG]
 )
 def test_a_wrong_submission_earns_exactly_what_is_stated(name, wrong):
-    patience = ENDLESS if wrong.name == "endless_loop" else {}
+    patience = ENDLESS if wrong.name.startswith("endless") else {}
     graded = grading.grade(name, grading.submission(name, wrong), **patience)
     assert marks(graded) == {**checked(name), **wrong.marks}, said(graded)
 
@@ -74,7 +75,8 @@ def test_a_wrong_submission_earns_exactly_what_is_stated(name, wrong):
 def test_students_mistakes_of_every_kind_are_among_the_wrong_submissions(name):
     found = {wrong.name for wrong in grading.wrongs(name)}
     assert len(found) >= 10
-    assert {"hard_coded", "endless_loop", "deleted_cells", "duplicated_cell"} <= found
+    assert {"hard_coded", "deleted_cells", "duplicated_cell"} <= found
+    assert any(mistake.startswith("endless") for mistake in found)
     for wrong in grading.wrongs(name):
         assert wrong.mistake
         assert "\n" not in wrong.mistake

@@ -175,8 +175,11 @@ def test_a_submission_that_cannot_be_graded_is_named_and_stops_nobody_else(pack)
 
 
 def test_students_code_runs_where_no_other_submission_and_no_marks_are(pack):
-    look = "import pathlib\nseen = sorted(str(p) for p in pathlib.Path('../../..').rglob('*'))"
-    tell = f"{look}\nprint('SEEN', *seen)"
+    look = (
+        "import pathlib\nroot = pathlib.Path('../../..')\nseen = sorted(map(str, root.rglob('*')))"
+    )
+    book = "b'ada' in (root / 'gradebook.db').read_bytes()"
+    tell = f"{look}\nprint('SEEN', *seen)\nprint('MARKS' if {book} else 'no marks')"
     hand_in(pack, "ps1", "curious", with_code("ps1", tell))
     done = instruct(pack, "grade.py", "ps1", "--engine", "none", "--student", "curious")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -184,6 +187,7 @@ def test_students_code_runs_where_no_other_submission_and_no_marks_are(pack):
     said = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
     assert "SEEN" in said
     assert "curious" in said
+    assert "no marks" in said
     assert not [name for name in ("ada", "bela", "ps2_hidden", "executed") if name in said]
 
 
