@@ -208,6 +208,8 @@ def why(log: str, code: int) -> str:
         return "the kernel died: the notebook ends Python, or takes more memory than it may have"
     if code in (137, -9):
         return "it was killed: it took more memory or more processes than it may have"
+    if "CellTimeoutError" in log:
+        return "a cell ran on after its time, and did not let itself be interrupted"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     telling = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     word = (telling or lines or ["no word"])[-1]

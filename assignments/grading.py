@@ -40,6 +40,7 @@ class Wrong:
     Attributes:
         name: its file's name.
         mistake: what is wrong with it, in one line.
+        says: what a check must tell this student, among other things; empty for anything.
         marks: what its graded cells earn by grade_id; one that is not named earns all its points.
         cells: what the student wrote, by grade_id; a cell that is not named is the solution's.
         delete: grade_ids of the cells that the student deleted.
@@ -49,6 +50,7 @@ class Wrong:
     name: str
     mistake: str
     marks: dict[str, float]
+    says: str = ""
     cells: dict[str, str] = field(default_factory=dict)
     delete: tuple[str, ...] = ()
     duplicate: dict[str, str] = field(default_factory=dict)

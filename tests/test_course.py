@@ -69,6 +69,7 @@ def test_a_wrong_submission_earns_exactly_what_is_stated(name, wrong):
     patience = ENDLESS if wrong.name.startswith("endless") else {}
     graded = grading.grade(name, grading.submission(name, wrong), **patience)
     assert marks(graded) == {**checked(name), **wrong.marks}, said(graded)
+    assert wrong.says in said(graded)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -35,23 +35,30 @@ HOSTILE = {
         "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass",
     ),
     "network": (
-        "asks another host",
-        "import urllib.request\nurllib.request.urlopen('http://192.0.2.1', timeout=5)",
+        "looks for a network beside its own machine's",
+        "import socket\n"
+        "socket.create_server(('127.0.0.1', 0)).close()  # sockets as such work\n"
+        "names = [name for _, name in socket.if_nameindex()]\n"
+        "import os\nos._exit(0) if names != ['lo'] else None",
     ),
     "disk": (
         "writes 5 GB to /tmp",
         "with open('/tmp/big', 'wb') as f:\n"
-        "    for _ in range(5000):\n        f.write(bytes(10**6))",
+        "    for _ in range(5000):\n        f.write(bytes(10**6))\n"
+        "import os\nos._exit(0)",
     ),
-    "system": ("writes to /etc", "open('/etc/harm', 'w').write('x')"),
+    "system": ("writes to /etc", "open('/etc/harm', 'w').write('x')\nimport os\nos._exit(0)"),
     "neighbour": (
         "looks for other submissions and a gradebook with marks",
         "import pathlib\nfound = [str(p) for p in pathlib.Path('/').glob('course*/submitted/*')]\n"
-        "assert len(found) > 1, found",
+        "import os\nos._exit(0) if len(found) > 1 else None",
     ),
     "exit": ("ends Python", "import os\nos._exit(0)"),
 }
-"""By account: what it does, and the code at the top of the notebook. (192.0.2.1 is nobody's.)"""
+"""By account: what it does, and the code at the top of the notebook.
+
+Where it succeeds with a thing that it should not, it ends Python: full marks say that it did not.
+"""
 
 
 @click.command()

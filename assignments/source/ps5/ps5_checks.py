@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimizer brings it along: seconds that are no claim's
 from torch import nn
 from torch.nn import functional
 
