@@ -49,7 +49,8 @@ def test_every_displayed_relation_is_numbered(chapter):
 
 @each_chapter
 def test_every_numbered_equation_is_a_definition_or_has_a_check_that_names_it(chapter):
-    assert len(chapter.equations) >= 2
+    if not chapter.path.stem.startswith("ch20_"):  # the problem sets: their equations are tasks
+        assert len(chapter.equations) >= 2
     assert unsupported(chapter) == []
 
 

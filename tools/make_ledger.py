@@ -122,7 +122,7 @@ def page(chapters: list[Chapter]) -> str:
     ]
     counts = dict.fromkeys(("definition", *KINDS.values()), 0)
     tables: list[str] = []
-    for chapter in chapters:
+    for chapter in (chapter for chapter in chapters if chapter.equations):
         tables += [f"## {chapter.title}", "", "| equation | name | check | cell, section |"]
         tables += ["|---|---|---|---|"]
         for equation in chapter.equations:
