@@ -75,7 +75,7 @@ def test_a_loop_that_never_ends_is_given_up_even_if_it_swallows_exceptions(swall
     assert time.monotonic() - begin < 5
     assert claims.points == (1 if swallow is Exception else 2)
     if swallow is Exception:
-        assert "look for a loop that never stops" in capsys.readouterr().out
+        assert "it is too slow, or has a loop that never stops" in capsys.readouterr().out
 
 
 def test_after_a_time_out_the_next_claims_are_given_less_time():
@@ -168,6 +168,7 @@ def test_numbers_of_ones_own_are_the_same_in_every_process():
 def test_an_empty_account_is_refused():
     with pytest.raises(InputError, match="type the name of your account"):
         owner("  ")
+    assert owner(4711) == "4711"
 
 
 def test_an_empty_account_is_told_in_a_claim_without_blaming_the_code(capsys):
@@ -177,13 +178,17 @@ def test_an_empty_account_is_told_in_a_claim_without_blaming_the_code(capsys):
     assert "(0 of 1): student_id is empty" in capsys.readouterr().out
 
 
-def test_while_it_is_graded_a_notebook_belongs_to_its_folder(tmp_path, monkeypatch):
+def test_while_it_is_graded_a_notebook_belongs_to_its_folder(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "ada" / "ps1"
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     assert owner("bela") == "bela"
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    capsys.readouterr()
+    assert owner("ada") == "ada"
+    assert capsys.readouterr().out == ""
     assert owner("bela") == "ada"
+    assert "student_id is 'bela' here, but 'ada' handed this in" in capsys.readouterr().out
 
 
 def test_hidden_checks_come_from_the_graders_folder_not_from_beside_the_notebook(

@@ -4,7 +4,7 @@ It rests on NumPy, on ngs.course and on the module of visible checks, which the 
 """
 
 import numpy as np
-from ps1_checks import own_bowl
+from ps1_checks import own_bowl, pair
 
 from ngs.course import Claims, answer, close, expect, number
 
@@ -57,10 +57,10 @@ def step_sizes(largest_stable_lr, best_lr) -> float:
     with claims(1, "the largest stable step of a bowl that is not along the axes"):
         expect(
             close(answer(largest_stable_lr, A), 0.25),
-            "curvature is an eigenvalue of A; the diagonal has them only if A is diagonal",
+            "the largest eigenvalue decides; the diagonal has it only if A is diagonal",
         )
     with claims(1, "the best step of a bowl that is not along the axes"):
-        lr, factor = answer(best_lr, A)
+        lr, factor = pair(answer(best_lr, A), "best_lr")
         expect(
             close(lr, 2 / 8.3), "the best step should level the smallest and the largest eigenvalue"
         )
@@ -136,7 +136,7 @@ def slowest(bound, huber) -> float:
             "L and R should enter as they do in the chapter: L once, R squared",
         )
     with claims(1, "value and slope of the valley"):
-        value, grad = answer(huber, L, R, k)
+        value, grad = pair(answer(huber, L, R, k), "huber")
         for x in (-1.7, -0.01, 0.0, 0.01, 1.7):
             rounded = L / 2 * x**2 if abs(x) <= s / L else s * abs(x) - s**2 / (2 * L)
             expect(
@@ -148,7 +148,7 @@ def slowest(bound, huber) -> float:
                 "the gradient should be the slope of the value",
             )
     with claims(1, "on it k steps of gradient descent reach the bound, exactly"):
-        value, grad = answer(huber, L, R, k)
+        value, grad = pair(answer(huber, L, R, k), "huber")
         x = np.array(R)
         for _ in range(k):
             x = x - grad(x) / L

@@ -28,6 +28,15 @@ def own_bowl(student_id: str) -> Bowl:
     return Bowl(mu, L, lr, R, target)
 
 
+def pair(given, name: str):
+    """Return an answer that should be two things, and see that it is."""
+    expect(
+        isinstance(given, tuple | list) and len(given) == 2,
+        f"{name} should return a pair, two things with a comma between them",
+    )
+    return given
+
+
 def path(gradient_descent) -> float:
     """Check part A on one step, and on three."""
     claims = Claims()
@@ -37,7 +46,8 @@ def path(gradient_descent) -> float:
         return curvatures * theta
 
     with claims(1, "the path holds the start and every iterate after it"):
-        found = np.asarray(answer(gradient_descent, grad, start, 0.25, 3), float)
+        found = answer(gradient_descent, grad, start, 0.25, 3)
+        expect(isinstance(found, np.ndarray), "the path should be an array, not a list of them")
         expect(
             found.shape == (4, 2),
             f"3 steps in 2 dimensions should give an array of shape (4, 2), θ₀ to θ₃; "
@@ -74,7 +84,7 @@ def step_sizes(largest_stable_lr, best_lr) -> float:
             "|1 − ηλ| < 1 must hold for every eigenvalue; for 1, 4 and 10 that is not your number",
         )
     with claims(1, "at the best step the flattest and the steepest direction are level"):
-        lr, factor = answer(best_lr, A)
+        lr, factor = pair(answer(best_lr, A), "best_lr")
         expect(
             close(1 - lr * 1.0, -(1 - lr * 10.0)),
             "at the best step size 1 − ημ and ηL − 1 should be equal; at yours one is worse",
@@ -125,7 +135,7 @@ def slowest(bound, huber) -> float:
             "for L = R = 1 one step promises 1/6, and two steps 1/10",
         )
     with claims(1, "walls and floor meet without a jump"):
-        value, grad = answer(huber, 1.0, 3.0, 1)  # slope 1, floor up to 1
+        value, grad = pair(answer(huber, 1.0, 3.0, 1), "huber")  # slope 1, floor up to 1
         below, above = 1 - 1e-9, 1 + 1e-9
         expect(
             close(grad(np.array([-2.0, 0.5, 2.0])), [-1.0, 0.5, 1.0]),

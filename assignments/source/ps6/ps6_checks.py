@@ -3,6 +3,7 @@
 It rests on torch, which counts the operations, on ngs.train.data and on ngs.course.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,11 +14,11 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from ngs.course import Claims, answer, close, expect, number, own_numbers
+from ngs.course import Claims, UnmetError, answer, close, expect, number, own_numbers
 from ngs.train import data as datasets
 
 SIDE, TRAIN, TEST = 16, 5000, 1000
-PATIENCE = 60.0
+PATIENCE = 55.0
 """Seconds for a claim that trains."""
 SMALL = 6e9
 """Multiply-adds of the run that the visible check makes."""
@@ -73,11 +74,13 @@ class Data:
     @property
     def test(self) -> Pair:
         """Test images and labels. What the budget had spent by then is noted at each reading."""
-        self.read.append(self.budget.spent if self.budget else 0.0)
+        spent = self.budget.spent if self.budget else 0.0
+        if not self.read or spent != self.read[-1]:  # images and labels may be asked for one by one
+            self.read.append(spent)
         return self._test
 
-    def without_validation(self, hold_out: Callable[..., Any], count: int = 1000) -> "Data":
-        """Return the same data with a validation split in the place of the test set."""
+    def for_choosing(self, hold_out: Callable[..., Any], count: int = 1000) -> "Data":
+        """Return the data to choose settings on: a validation split stands for the test set."""
         a, b, c, d = hold_out(*self.train, count, 0)
         return Data(f"{self.name}, validation", (a, b), (c, d))
 
@@ -243,9 +246,9 @@ def measure(lr_at, accuracy) -> float:
             "last",
         )
     with claims(1, "the accuracy is a share, the model in evaluation mode, no gradients recorded"):
-        found, model = ask(accuracy, 8, 2, training=True)
-        expect(not close(found, 75.0), "a share lies between 0 and 1, not 100")
-        expect(close(found, 0.75), "6 of 8 right should be 0.75")
+        found, model = ask(accuracy, 7, 2, training=True)
+        expect(not close(found, 500 / 7, rtol=1e-5), "a share lies between 0 and 1, not 100")
+        expect(close(found, 5 / 7, rtol=1e-5), "5 of 7 right should be 0.714…")
         expect(not any(t for t, _ in model.modes), "the model should be in evaluation mode")
         expect(not any(g for _, g in model.modes), "no gradients should be recorded")
     with claims(1, "batches of at most 500"):
@@ -316,7 +319,8 @@ def classes(predict, images: torch.Tensor) -> torch.Tensor:
     found = predict(images)
     expect(
         isinstance(found, torch.Tensor) and found.shape == (len(images),),
-        "predict should return one class an image, a tensor of shape (n,)",
+        "predict should return one class an image, a tensor of shape (n,); yours is "
+        f"{tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__}",
     )
     return found
 
@@ -324,11 +328,17 @@ def classes(predict, images: torch.Tensor) -> torch.Tensor:
 def kept_budget(outcome: Outcome) -> None:
     """See that a run trained, and spent no more than its budget before it read the test set."""
     before = outcome.read[0] if outcome.read else outcome.spent
-    expect(before > 0, "nothing was computed before the test set was read: is the network trained?")
+    expect(
+        before > 0,
+        "the test set was read before anything was computed: train first, and read it last"
+        if outcome.read
+        else "nothing was computed: is a network trained?",
+    )
     expect(
         before <= outcome.total,
-        f"the budget was {outcome.total / 1e9:.0f} billion multiply-adds, and more were spent: a "
-        "training step costs more than its forward pass",
+        f"the budget was {outcome.total / 1e9:.0f} billion multiply-adds, and the run was stopped "
+        f"at {before / 1e9:.2f}: a step costs its forward and its backward pass, and the last one "
+        "must still fit",
     )
 
 
@@ -342,11 +352,11 @@ def kept_rules(outcome: Outcome, data: Data) -> None:
         f"the test set may be read once; this run read it {len(outcome.read)} times, and what is "
         "chosen by looking at it is no longer tested",
     )
-    with FlopCounterMode(display=False) as counter:
-        classes(outcome.predict, data._test[0])
+    with FlopCounterMode(display=False) as counter, contextlib.suppress(UnmetError):
+        classes(outcome.predict, data._test[0])  # what is wrong with it is said by another claim
     once = counter.get_total_flops() / 2
     expect(
-        outcome.spent - outcome.read[0] <= 1.01 * once,
+        not once or outcome.spent - outcome.read[0] <= 1.01 * once,
         "after the test set was read more was computed than the answers for its images",
     )
 
