@@ -178,17 +178,20 @@ def test_students_code_runs_where_no_other_submission_and_no_marks_are(pack):
     look = (
         "import pathlib\nroot = pathlib.Path('../../..')\nseen = sorted(map(str, root.rglob('*')))"
     )
-    book = "b'ada' in (root / 'gradebook.db').read_bytes()"
+    book = "b'ottilie' in (root / 'gradebook.db').read_bytes()"
     tell = f"{look}\nprint('SEEN', *seen)\nprint('MARKS' if {book} else 'no marks')"
+    hand_in(pack, "ps1", "ottilie", grading.solution("ps1"))
     hand_in(pack, "ps1", "curious", with_code("ps1", tell))
-    done = instruct(pack, "grade.py", "ps1", "--engine", "none", "--student", "curious")
-    assert done.returncode == 0, done.stdout + done.stderr
+    for student in ("ottilie", "curious"):
+        done = instruct(pack, "grade.py", "ps1", "--engine", "none", "--student", student)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert b"ottilie" in (pack / "gradebook.db").read_bytes()
     notebook = nbformat.read(pack / "autograded" / "curious" / "ps1" / "ps1.ipynb", as_version=4)
     said = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
     assert "SEEN" in said
     assert "curious" in said
     assert "no marks" in said
-    assert not [name for name in ("ada", "bela", "ps2_hidden", "executed") if name in said]
+    assert not [name for name in ("ottilie", "ps2_hidden", "executed") if name in said]
 
 
 @pytest.mark.parametrize(
