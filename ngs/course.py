@@ -17,7 +17,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ngs.errors import InputError
 
@@ -267,6 +267,41 @@ def number(given: Any, name: str) -> float:
         raise UnmetError(f"{name} should be a number, and is a {type(given).__name__}") from None
     expect(np.isfinite(value), f"{name} should be a finite number, and is {value}")
     return value
+
+
+def array(given: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:
+    """Return an answer as an array of finite numbers.
+
+    Args:
+        given: the answer, whatever it is.
+        shape: what its shape should be.
+        what: what it is, for the message.
+
+    Raises:
+        UnmetError: it is something else; the message says what it should be.
+    """
+    try:
+        found = np.array(given, dtype=float)
+    except (TypeError, ValueError, RuntimeError):
+        raise UnmetError(f"{what} should be an array of numbers of the shape {shape}") from None
+    expect(found.shape == shape, f"{what} should have the shape {shape}; yours has {found.shape}")
+    expect(np.isfinite(found).all(), f"{what} should be finite numbers; yours has nan or inf")
+    return found
+
+
+def pair(given: Any, what: str) -> tuple[Any, Any]:
+    """Return an answer that should be two things.
+
+    Args:
+        given: the answer, whatever it is.
+        what: the two things, for the message.
+
+    Raises:
+        UnmetError: it is no pair.
+    """
+    two = isinstance(given, tuple | list) or (isinstance(given, np.ndarray) and given.ndim > 0)
+    expect(two and len(given) == 2, f"your function should return a pair: {what}")
+    return given[0], given[1]
 
 
 def answer(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -143,6 +143,24 @@ def test_an_answer_that_is_no_number_is_told(given):
         number(given, "lr")
 
 
+@pytest.mark.parametrize("given", [None, "ab", [1.0], [[1, 2], [3]], [1.0, np.nan], 3.0, object()])
+def test_an_answer_that_is_no_array_of_the_shape_is_told(given):
+    with pytest.raises(course.UnmetError, match="the path should"):
+        course.array(given, (2,), "the path")
+
+
+@pytest.mark.parametrize("given", [None, "ab", [1.0], (1, 2, 3), np.array(2.0), {"a": 1, "b": 2}])
+def test_an_answer_that_is_no_pair_is_told(given):
+    with pytest.raises(course.UnmetError, match="should return a pair: this, that"):
+        course.pair(given, "this, that")
+
+
+def test_arrays_and_pairs_are_handed_on():
+    assert course.array([1, 2], (2,), "it").dtype == float
+    assert course.pair((1, 2), "it") == (1, 2)
+    assert course.pair(np.ones((2, 3)), "it")[1].shape == (3,)
+
+
 def test_an_answer_that_is_missing_is_not_written_yet():
     with pytest.raises(NotImplementedError):
         number(None, "lr")

@@ -4,9 +4,9 @@ It rests on NumPy, on ngs.course and on the module of visible checks, which the 
 """
 
 import numpy as np
-from ps1_checks import own_bowl, pair
+from ps1_checks import own_bowl
 
-from ngs.course import Claims, answer, close, expect, number
+from ngs.course import Claims, answer, close, expect, number, pair
 
 
 def _rotated(spectrum, seed):
@@ -60,7 +60,7 @@ def step_sizes(largest_stable_lr, best_lr) -> float:
             "the largest eigenvalue decides; the diagonal has it only if A is diagonal",
         )
     with claims(1, "the best step of a bowl that is not along the axes"):
-        lr, factor = pair(answer(best_lr, A), "best_lr")
+        lr, factor = pair(answer(best_lr, A), "the step size, and the factor")
         expect(
             close(lr, 2 / 8.3), "the best step should level the smallest and the largest eigenvalue"
         )
@@ -136,7 +136,7 @@ def slowest(bound, huber) -> float:
             "L and R should enter as they do in the chapter: L once, R squared",
         )
     with claims(1, "value and slope of the valley"):
-        value, grad = pair(answer(huber, L, R, k), "huber")
+        value, grad = pair(answer(huber, L, R, k), "the value, and the gradient")
         for x in (-1.7, -0.01, 0.0, 0.01, 1.7):
             rounded = L / 2 * x**2 if abs(x) <= s / L else s * abs(x) - s**2 / (2 * L)
             expect(
@@ -148,7 +148,7 @@ def slowest(bound, huber) -> float:
                 "the gradient should be the slope of the value",
             )
     with claims(1, "on it k steps of gradient descent reach the bound, exactly"):
-        value, grad = pair(answer(huber, L, R, k), "huber")
+        value, grad = pair(answer(huber, L, R, k), "the value, and the gradient")
         x = np.array(R)
         for _ in range(k):
             x = x - grad(x) / L

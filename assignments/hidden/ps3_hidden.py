@@ -4,9 +4,9 @@ It rests on NumPy, on ngs.course and on the module of visible checks, which the 
 """
 
 import numpy as np
-from ps3_checks import FOUR_DECIMALS, Spy, enough, own_run, pair, points, verdict
+from ps3_checks import FOUR_DECIMALS, Spy, enough, own_run, two_arrays, verdict
 
-from ngs.course import Claims, answer, close, expect, number
+from ngs.course import Claims, answer, array, close, expect, number
 
 
 def _rotated(spectrum, seed):
@@ -126,7 +126,7 @@ def look_ahead(nesterov) -> float:
     start = np.random.default_rng(32).normal(size=4)
     with claims(1, "on any bowl, under a moving momentum, the iterates are Nesterov's"):
         found = answer(nesterov, lambda x: A @ x, start, 0.1, _moving, 25)
-        found = points(found, (26, 4), "25 steps in 4 dimensions give θ₀ to θ₂₅, which")
+        found = array(found, (26, 4), "25 steps in 4 dimensions give θ₀ to θ₂₅, which")
         right = _nesterov(lambda x: A @ x, start, 0.1, _moving, 25)[1]
         expect(close(found[0], start), "the first row should be the start θ₀")
         expect(
@@ -173,20 +173,20 @@ def stored(stored_step, nesterov_stored) -> float:
     right_ahead, right_path = _nesterov(lambda x: A @ x, *run)
 
     with claims(1, "while the momentum moves: the look-ahead points, and a step from anywhere"):
-        ahead, _ = pair(answer(nesterov_stored, lambda x: A @ x, *run), (21, 3), *names)
+        ahead, _ = two_arrays(answer(nesterov_stored, lambda x: A @ x, *run), (21, 3), *names)
         expect(
             close(ahead, right_ahead),
             "your look-ahead points should be those of the look-ahead form, under every momentum",
         )
         found = answer(stored_step, start, velocity, slope, 0.3, 0.9, 0.35)
-        moved, kept = pair(found, (3,), "the next look-ahead point", "the next velocity")
+        moved, kept = two_arrays(found, (3,), "the next look-ahead point", "the next velocity")
         new = 0.9 * velocity - 0.3 * slope
         expect(
             close(kept, new) and close(moved, start - 0.9 * velocity + 1.35 * new),
             "a step should agree with one of the look-ahead form, from every point and velocity",
         )
     with claims(1, "while the momentum moves: the iterates"):
-        _, path = pair(answer(nesterov_stored, lambda x: A @ x, *run), (21, 3), *names)
+        _, path = two_arrays(answer(nesterov_stored, lambda x: A @ x, *run), (21, 3), *names)
         expect(
             not close(path, right_ahead),
             "your iterates are the look-ahead points again: get θₜ back from yₜ and vₜ",
@@ -199,7 +199,7 @@ def stored(stored_step, nesterov_stored) -> float:
         spy = Spy(np.sin)
         found = answer(nesterov_stored, spy, start, 0.3, _moving, 6)
         names = "the look-ahead points y₀ to y₆", "the iterates θ₀ to θ₆"
-        ahead, _ = pair(found, (7, 3), *names)
+        ahead, _ = two_arrays(found, (7, 3), *names)
         expect(
             len(spy.asked) == 6,
             f"6 steps should ask for 6 gradients; yours asked for {len(spy.asked)}",
@@ -211,7 +211,7 @@ def stored(stored_step, nesterov_stored) -> float:
         expect(np.any(ahead[1:] != ahead[0]), "the point that you keep should move")
         found = answer(nesterov_stored, lambda x: A @ x, start, 0.3, _moving, 0)
         names = "with 0 steps the look-ahead points", "with 0 steps the iterates"
-        ahead, path = pair(found, (1, 3), *names)
+        ahead, path = two_arrays(found, (1, 3), *names)
         expect(
             close(ahead[0], start) and close(path[0], start),
             "with 0 steps both arrays should hold the start alone",
@@ -260,7 +260,7 @@ def never_growing(potential, never_grows) -> float:
         k, lam = 12, _lambdas(12)
         path, star, gaps = rng.normal(size=(k + 1, 5)), rng.normal(size=5), rng.random(k + 1)
         found = answer(potential, gaps, path, lam, star, 2.6)
-        found = points(found, (k + 1,), "the potentials Φ₀ to Φ₁₂")
+        found = array(found, (k + 1,), "the potentials Φ₀ to Φ₁₂")
         anchors = [path[0]]
         anchors += [path[i] + (lam[i] - 1) * (path[i] - path[i - 1]) for i in range(1, k + 1)]
         distances = np.sum((np.array(anchors) - star) ** 2, axis=1)

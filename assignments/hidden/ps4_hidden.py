@@ -4,9 +4,9 @@ It rests on NumPy, on ngs.course and on the module of visible checks, which the 
 """
 
 import numpy as np
-from ps4_checks import array, own_values, pair, recorded, run_of
+from ps4_checks import own_values, recorded, run_of
 
-from ngs.course import Claims, answer, close, expect, number
+from ngs.course import Claims, answer, array, close, expect, number, pair
 
 
 def _rotated(spectrum, seed):

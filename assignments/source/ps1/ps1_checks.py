@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ngs.course import Claims, answer, close, expect, number, own_numbers
+from ngs.course import Claims, answer, close, expect, number, own_numbers, pair
 
 
 class Bowl(NamedTuple):
@@ -26,15 +26,6 @@ def own_bowl(student_id: str) -> Bowl:
     R = float(numbers.integers(2, 9))
     target = round(float(numbers.uniform(0.01, 0.05)) * L * R**2, 2)
     return Bowl(mu, L, lr, R, target)
-
-
-def pair(given, name: str):
-    """Return an answer that should be two things, and see that it is."""
-    expect(
-        isinstance(given, tuple | list) and len(given) == 2,
-        f"{name} should return a pair, two things with a comma between them",
-    )
-    return given
 
 
 def path(gradient_descent) -> float:
@@ -84,7 +75,7 @@ def step_sizes(largest_stable_lr, best_lr) -> float:
             "|1 − ηλ| < 1 must hold for every eigenvalue; for 1, 4 and 10 that is not your number",
         )
     with claims(1, "at the best step the flattest and the steepest direction are level"):
-        lr, factor = pair(answer(best_lr, A), "best_lr")
+        lr, factor = pair(answer(best_lr, A), "the step size, and the factor")
         expect(
             close(1 - lr * 1.0, -(1 - lr * 10.0)),
             "at the best step size 1 − ημ and ηL − 1 should be equal; at yours one is worse",
@@ -135,7 +126,7 @@ def slowest(bound, huber) -> float:
             "for L = R = 1 one step promises 1/6, and two steps 1/10",
         )
     with claims(1, "walls and floor meet without a jump"):
-        value, grad = pair(answer(huber, 1.0, 3.0, 1), "huber")  # slope 1, floor up to 1
+        value, grad = pair(answer(huber, 1.0, 3.0, 1), "the value, and the gradient")
         below, above = 1 - 1e-9, 1 + 1e-9
         expect(
             close(grad(np.array([-2.0, 0.5, 2.0])), [-1.0, 0.5, 1.0]),

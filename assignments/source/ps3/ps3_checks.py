@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ngs.course import Claims, answer, close, expect, number, own_numbers
+from ngs.course import Claims, answer, array, close, expect, number, own_numbers, pair
 from ngs.problems import quadratic, worst_function  # noqa: F401  (the notebook's two functions)
 
 
@@ -44,25 +44,10 @@ def heavy_ball(grad, start, lr, momentum, steps):
     return np.array(path)
 
 
-def points(given, shape, what) -> np.ndarray:
-    """Return an answer as an array of finite numbers of this shape, or say what it should be."""
-    try:
-        found = np.array(given, dtype=float)
-    except (TypeError, ValueError):
-        found = None
-    expect(found is not None, f"{what} should be an array of numbers, and is not")
-    expect(found.shape == shape, f"{what} should have the shape {shape}; yours has {found.shape}")
-    expect(np.all(np.isfinite(found)), f"{what} should be finite numbers; yours has nan or inf")
-    return found
-
-
-def pair(given, shape, first, second) -> tuple[np.ndarray, np.ndarray]:
+def two_arrays(given, shape, first, second) -> tuple[np.ndarray, np.ndarray]:
     """Return an answer that should be two arrays of this shape."""
-    expect(
-        isinstance(given, (tuple, list, np.ndarray)) and len(given) == 2,
-        f"your function should return two arrays: {first}, {second}",
-    )
-    return points(given[0], shape, first), points(given[1], shape, second)
+    one, other = pair(given, f"{first}, {second}")
+    return array(one, shape, first), array(other, shape, second)
 
 
 class Spy:
@@ -129,7 +114,7 @@ def look_ahead(nesterov) -> float:
         return curvatures * theta
 
     with claims(1, "without momentum it is gradient descent"):
-        found = points(answer(nesterov, grad, start, 0.1, lambda t: 0.0, 3), (4, 2), rows)
+        found = array(answer(nesterov, grad, start, 0.1, lambda t: 0.0, 3), (4, 2), rows)
         expect(close(found[0], start), "the first row should be the start θ₀")
         expect(np.any(found[1] != start), "after one step the iterate should have moved")
         expect(
@@ -147,11 +132,11 @@ def look_ahead(nesterov) -> float:
         )
     with claims(1, "the gradient is taken at the look-ahead point"):
         spy = Spy(grad)
-        found = points(answer(nesterov, spy, start, 0.1, lambda t: 0.5, 3), (4, 2), rows)
+        found = array(answer(nesterov, spy, start, 0.1, lambda t: 0.5, 3), (4, 2), rows)
         velocities = np.diff(found, axis=0, prepend=found[:1])
         count = f"3 steps should ask for 3 gradients; yours asked for {len(spy.asked)}"
         expect(len(spy.asked) in (3, 4), count)  # four: one before or after the loop
-        asked = points(spy.asked[:3], (3, 2), "the points where you ask for the gradient")
+        asked = array(spy.asked[:3], (3, 2), "the points where you ask for the gradient")
         slopes = grad(asked)
         expect(
             not close(velocities[1:], -0.1 * slopes),
@@ -188,7 +173,7 @@ def look_ahead(nesterov) -> float:
         # On a slope the gradient is the same everywhere, so the momentum alone decides.
         slope = np.array([1.0, -2.0])
         path = answer(nesterov, lambda x: slope, start, 0.5, lambda t: 0.2 + 0.1 * t, 3)
-        velocities = np.diff(points(path, (4, 2), rows), axis=0)
+        velocities = np.diff(array(path, (4, 2), rows), axis=0)
         expect(np.all(velocities[0] != 0), "on a slope every step should move the iterate")
         used = (velocities[1:] - velocities[0]) / velocities[:-1]
         expect(not close(used, np.zeros((2, 2))), "no share of the old velocity is kept")
@@ -215,7 +200,7 @@ def stored(stored_step, nesterov_stored) -> float:
     )
     with claims(1, "a step from any look-ahead point, while the momentum moves"):
         found = answer(stored_step, y, velocity, none, 0.1, 0.5, 0.8)
-        moved, kept = pair(found, (2,), *names)
+        moved, kept = two_arrays(found, (2,), *names)
         drift = moved - y
         expect(
             close(kept, 0.5 * velocity),
@@ -227,7 +212,7 @@ def stored(stored_step, nesterov_stored) -> float:
             "with gradient 0 the look-ahead point should still drift along the velocity: θ moves, "
             "and then looks ahead with the momentum of its next step",
         )
-        moved, kept = pair(answer(stored_step, y, rest, slope, 0.1, 0.5, 0.8), (2,), *names)
+        moved, kept = two_arrays(answer(stored_step, y, rest, slope, 0.1, 0.5, 0.8), (2,), *names)
         drift = moved - y
         expect(
             drift @ slope < 0 and kept @ slope < 0,
@@ -249,7 +234,7 @@ def stored(stored_step, nesterov_stored) -> float:
         curvatures = np.array([1.0, 4.0])
         found = answer(nesterov_stored, lambda x: curvatures * x, y, 0.1, lambda t: 0.5, 3)
         names = "3 steps: the look-ahead points y₀ to y₃", "3 steps: the iterates θ₀ to θ₃"
-        ahead, path = pair(found, (4, 2), *names)
+        ahead, path = two_arrays(found, (4, 2), *names)
         expect(close(ahead[0], y) and close(path[0], y), "y₀ and θ₀ should both be the start")
         expect(
             not close(ahead, path),
@@ -352,7 +337,7 @@ def never_growing(potential, never_grows) -> float:
     what = "the potentials Φ₀ to Φ₂"
     with claims(1, "the potential: distance of the anchor, weight of the gap"):
         path = minimizer + np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-        phi = points(answer(potential, np.zeros(3), path, lambdas, minimizer, 4.0), (3,), what)
+        phi = array(answer(potential, np.zeros(3), path, lambdas, minimizer, 4.0), (3,), what)
         seen = "where all gaps are 0, only the distance counts. "
         expect(
             not close(phi, 2 * np.array([8, 4, 18])),
@@ -381,7 +366,7 @@ def never_growing(potential, never_grows) -> float:
             "(backwards, vₖ = θₖ − θₖ₋₁) and at the factor L/2",
         )
         path, gaps = np.tile(minimizer, (3, 1)), np.array([3.0, 2.0, 1.5])
-        phi = points(answer(potential, gaps, path, lambdas, minimizer, 4.0), (3,), what)
+        phi = array(answer(potential, gaps, path, lambdas, minimizer, 4.0), (3,), what)
         seen = "where all points are the minimiser, only the gaps count. "
         expect(not close(phi, [0, 2, 3]), seen + "You weigh them with λₖ; Aₖ is not λₖ itself")
         expect(close(phi, [0, 2, 6]), seen + "For λ = 0, 1, 2 their weights should be 0, 1 and 4")

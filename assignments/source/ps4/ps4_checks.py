@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ngs.course import Claims, answer, close, expect, number, own_numbers
+from ngs.course import Claims, answer, array, close, expect, number, own_numbers, pair
 
 
 class Own(NamedTuple):
@@ -62,25 +62,6 @@ def _away_from_whole(numbers, count, low, high) -> float:
         drawn = round(float(numbers.uniform(low, high)), 3)
         if 0.1 < count(drawn)[1] % 1 < 0.9:
             return drawn
-
-
-def pair(given, what: str) -> tuple:
-    """Return an answer that should be a pair as two things."""
-    two = isinstance(given, tuple | list) and len(given) == 2
-    expect(two, f"your function should return a pair: {what}")
-    return given[0], given[1]
-
-
-def array(given, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """Return an answer as an array of finite numbers of a given shape."""
-    try:
-        found = np.asarray(given, dtype=float)
-    except (TypeError, ValueError):
-        found = None
-    expect(found is not None, f"{what} should be an array of numbers of the shape {shape}")
-    expect(found.shape == shape, f"{what} should have the shape {shape}; yours: {found.shape}")
-    expect(np.all(np.isfinite(found)), f"{what} should be finite, and is not everywhere")
-    return found
 
 
 def restart_steps(given) -> list[int]:
