@@ -238,6 +238,21 @@ def test_a_checkpoint_goes_from_two_processes_to_one_and_back(engine: str, tmp_p
         assert row["train_accuracy"] == wanted["train_accuracy"]
 
 
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_two_processes_go_on_after_the_last_step_of_an_epoch(engine: str, tmp_path: Path) -> None:
+    # The sums of the epoch are then with the first process alone.
+    path = tmp_path / "c.ckpt"
+    job = {"name": "part", "engine": engine, "settings": BASE, "checkpoint": str(path)}
+    assert together([{**job, "stop_after": 7}], tmp_path)["part"] == {"stopped": True}
+    assert read_checkpoint(path, TrainConfig(**BASE))["state"]["step"] == 7
+    found = together([job], tmp_path)["part"]
+    expected, record = alone()
+    assert furthest(weights(tmp_path / "part-0.pt"), expected) < 1e-10
+    assert [row["train_accuracy"] for row in found["epochs"]] == [
+        row["train_accuracy"] for row in record["epochs"]
+    ]
+
+
 # Accidents --------------------------------------------------------------------------------------
 
 needs_proc = pytest.mark.skipif(

@@ -331,7 +331,9 @@ class Run:
             after_step()
         sums = self._sums()
         left_out = len(self.data.train) - sums["seen"]
-        if not self.seen:  # the guard took no step of it: tell of the last one
+        # The guard took no step of it: tell of the last one. All processes must agree that it is
+        # so: one that goes on after the last step of an epoch has nothing in its own sums.
+        if not sums["seen"]:
             self.loss_sum, self.right, self.seen = last
             sums = self._sums()
         seen = max(sums["seen"], 1)
