@@ -25,7 +25,9 @@ env:
 
 # The problem sets that chapter 20 offers as downloads; made anew when a set has changed.
 DOWNLOADS := book/_static/course/setup.zip
-$(DOWNLOADS): $(wildcard assignments/source/*/* assignments/hidden/* ngs/*.py ngs/*/*.py ngs/*/*/*.py) \
+WHEEL := $(wildcard ngs/*.py ngs/*/*.py ngs/*/*/*.py) pyproject.toml \
+  $(filter-out results/executions.jsonl,$(wildcard results/*.jsonl))
+$(DOWNLOADS): $(wildcard assignments/source/*/* assignments/hidden/*) $(WHEEL) \
   tools/make_course.py requirements.txt | env
 	@echo "book: building the problem sets"
 	@$(PYTHON_BIN) tools/make_course.py --downloads book/_static/course

@@ -235,8 +235,9 @@ def _train(
 
 def _keep(network: Any, record: dict[str, Any], path: Path) -> Path:
     """Write the weights and append the record; return where the weights are."""
+    from ngs.records import read_records
     from ngs.train.loop import save_weights
-    from ngs.train.records import append_record, read_records
+    from ngs.train.records import append_record
 
     try:
         if path.is_file():  # a run that was killed between its record and its end has one already

@@ -21,11 +21,11 @@ import torch
 
 from ngs import cli
 from ngs.errors import InputError
+from ngs.records import read_records
 from ngs.train import checkpoint, loop
 from ngs.train.checkpoint import alone, checkpoint_path, read_checkpoint, write_checkpoint
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, load
-from ngs.train.records import read_records
 
 QUICK = TrainConfig(
     model="small", epochs=3, batch_size=32, validation=20, train_images=150, side=8,

@@ -22,9 +22,9 @@ from terminal import started
 
 import ngs
 from ngs import cli, options
+from ngs.records import read_records
 from ngs.train import data, loop, models, offline
 from ngs.train.config import OPTIMIZERS, PRESETS, SCHEDULES, TrainConfig
-from ngs.train.records import read_records
 from ngs.train.run import DivergenceError
 from ngs.train.vision import torchvision
 

@@ -23,6 +23,7 @@ from terminal import started
 
 from ngs import cli
 from ngs.errors import InputError
+from ngs.records import read_records
 from ngs.train import bench, compare, curves, loop, models, offline, records
 from ngs.train.bench import bench_step
 from ngs.train.checkpoint import alone, checkpoint_path
@@ -39,7 +40,6 @@ from ngs.train.compare import (
     unfinished,
 )
 from ngs.train.config import TrainConfig
-from ngs.train.records import read_records
 
 BASE = TrainConfig(
     model="small", epochs=1, batch_size=40, train_images=80, device="cpu", precision="float32"

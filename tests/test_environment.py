@@ -2,16 +2,15 @@
 and leaves a finished environment alone; the wheel installs and runs far from the checkout.
 """
 
+import ast
 import os
 import shutil
 import subprocess
-import sys
 import tomllib
 import zipfile
 from collections.abc import Callable
 from email.parser import Parser
 from importlib.metadata import distributions
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -186,71 +185,22 @@ def test_an_environment_that_was_moved_or_lost_its_python_is_made_anew(
 # The wheel --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what git would hand out, so that nothing is left in the checkout."""
-    source = tmp_path_factory.mktemp("source tree")
-    leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(ROOT / "ngs", source / "ngs", ignore=leave)
-    shutil.copytree(ROOT / "tests", source / "tests", ignore=leave)
-    (source / "book").mkdir()
-    (source / "book" / "chapter.ipynb").write_text("{}")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        if (ROOT / name).is_file():
-            shutil.copy(ROOT / name, source / name)
-    isolation = ["--no-isolation"] if find_spec("setuptools") else []
-    done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", *isolation, "--outdir", "dist", "."],
-        cwd=source,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = (source / "dist").iterdir()
-    return built
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Install the wheel into a new environment; return a function that runs a program of it.
-
-    What ngs depends on is lent by the environment of the tests, through a .pth file: the finder of
-    an editable ngs does not come along that way.
-    """
-    home = tmp_path_factory.mktemp("elsewhere")
-    environment = home / "fresh env"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    python = environment / "bin" / "python"
-    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
-
-    def run(name: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [environment / "bin" / name, *arguments],
-            cwd=home,
-            capture_output=True,
-            text=True,
-            env={"PATH": os.environ["PATH"]},
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
-
-    packages = Path(run("python", "-c", where))
-    lent = subprocess.run(
-        [sys.executable, "-c", where], capture_output=True, text=True, check=True
-    ).stdout
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
-    (packages / "lent.pth").write_text(lent)
-    return run
-
-
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     modules = [str(p.relative_to(ROOT)) for p in (ROOT / "ngs").rglob("*.py")]
+    read = [f"ngs/results/{p.name}" for p in (ROOT / "results").glob("*.jsonl")]
+    read = [name for name in read if name != "ngs/results/executions.jsonl"]
     info = f"ngs-{ngs.__version__}.dist-info"
     found = [n for n in names if not n.startswith(f"{info}/")]
-    assert sorted(found) == sorted([*modules, "ngs/py.typed"])
+    assert sorted(found) == sorted([*modules, *read, "ngs/py.typed"])
+
+
+def test_the_list_of_packages_is_complete() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = project["tool"]["setuptools"]["packages"]
+    folders = {p.parent.relative_to(ROOT) for p in (ROOT / "ngs").rglob("*.py")}
+    assert sorted(named) == sorted([*(".".join(f.parts) for f in folders), "ngs.results"])
 
 
 def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
@@ -275,6 +225,23 @@ def test_the_installed_package_is_imported_from_where_it_was_installed(
 
 def test_the_installed_command_says_its_version(installed: Callable[..., str]) -> None:
     assert installed("ngs", "--version") == f"ngs, version {ngs.__version__}"
+
+
+def test_the_installed_package_reads_the_records_of_the_book(
+    installed: Callable[..., str],
+) -> None:
+    # How many there are of each study, and what it costs to ask.
+    code = (
+        "import sys; from pathlib import Path; from ngs import records\n"
+        "there = (Path(records.__file__).parent / 'results').iterdir()\n"
+        "print({path.stem: len(records.recorded(path.stem)) for path in there})\n"
+        "print('torch' in sys.modules)"
+    )
+    counts, torch_is_loaded = installed("python", "-c", code).splitlines()
+    here = {p.stem: len(p.read_text().splitlines()) for p in (ROOT / "results").glob("*.jsonl")}
+    here.pop("executions", None)
+    assert ast.literal_eval(counts) == here
+    assert torch_is_loaded == "False"
 
 
 def test_the_version_is_the_same_in_code_and_metadata() -> None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ngs.cli import ngs
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
+from ngs.records import read_records
 from ngs.train import loop, models
 from ngs.train.augment import normalize
 from ngs.train.config import TrainConfig
@@ -31,7 +32,6 @@ from ngs.train.guard import Guard
 from ngs.train.policy import ACT, ACTIONS, POLICIES, WATCH, Event, Limits, Policy
 from ngs.train.policy import StoppedByGuardError as StoppedByGuard
 from ngs.train.probes import dead_share
-from ngs.train.records import read_records
 from ngs.train.run import DivergenceError
 
 QUICK = TrainConfig(

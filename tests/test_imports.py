@@ -18,6 +18,7 @@ LAYERS = (
     {"ngs.arithmetic", "ngs.errors", "ngs.methods", "ngs.figures"},
     {
         "ngs.conversions",
+        "ngs.records",
         "ngs.schedules",
         "ngs.problems",
         "ngs.factor",
@@ -192,9 +193,13 @@ def outside_the_library_and_ngs(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    [m for m in SOURCES if unit(m) in ("ngs.methods", "ngs.conversions", "ngs.schedules")],
+    [
+        module
+        for module in SOURCES
+        if unit(module) in ("ngs.methods", "ngs.conversions", "ngs.records", "ngs.schedules")
+    ],
 )
-def test_methods_conversions_and_schedules_rest_on_the_standard_library(module):
+def test_methods_conversions_records_and_schedules_rest_on_the_standard_library(module):
     assert outside_the_library_and_ngs(SOURCES[module]) == set()
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ngs import cli
+from ngs.records import Record
 from ngs.train import results
-from ngs.train.records import Record, append_record
+from ngs.train.records import append_record
 
 Call = Callable[..., tuple[int, str, str]]
 HEADINGS = [

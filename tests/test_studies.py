@@ -8,9 +8,9 @@ import torch
 from click.testing import CliRunner
 from tool import load_tool
 
+from ngs.records import read_records
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
-from ngs.train.records import read_records
 
 depth_study, guard_study = load_tool("depth_study"), load_tool("guard_study")
 

@@ -10,10 +10,10 @@ import torch
 
 from ngs import cli
 from ngs.errors import InputError
+from ngs.records import read_records
 from ngs.train import loop, throughput
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
-from ngs.train.records import read_records
 from ngs.train.throughput import bench_train
 
 CONFIG = TrainConfig(model="small", side=8, batch_size=16, device="cpu", precision="float32")

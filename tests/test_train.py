@@ -25,6 +25,7 @@ from torch import nn
 
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
+from ngs.records import read_records
 from ngs.train import data, loop, memory, models, records
 from ngs.train.augment import Augmentation, alternate, batches, normalize, scaled
 from ngs.train.board import Board, scalars
@@ -930,7 +931,7 @@ def test_records_come_back_as_they_were_appended(tmp_path: Path) -> None:
     written = [{"a": 1.5, "text": "line\u2028separator, \x85 and ü"}, {"b": [None, True]}]
     for record in written:
         records.append_record(path, record)
-    assert records.read_records(path) == written
+    assert read_records(path) == written
     assert path.read_bytes().count(b"\n") == 2
 
 
@@ -946,7 +947,7 @@ def test_records_appended_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = {(r["writer"], r["number"]) for r in records.read_records(path)}
+    found = {(r["writer"], r["number"]) for r in read_records(path)}
     assert found == {(k, n) for k in range(4) for n in range(20)}
 
 
@@ -972,7 +973,7 @@ def test_a_disk_that_fills_in_mid_record_is_reported_and_leaves_no_half_line(
             records.append_record(path, {"b": 2})
     assert path.read_bytes() == before
     records.append_record(path, {"c": 3})
-    assert records.read_records(path) == [{"a": 1}, {"c": 3}]
+    assert read_records(path) == [{"a": 1}, {"c": 3}]
 
 
 @pytest.mark.parametrize(
@@ -990,12 +991,12 @@ def test_a_malformed_line_is_named_by_file_and_number(
     path = tmp_path / "records.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
     with pytest.raises(InputError, match=f"{re.escape(str(path))}, {message}"):
-        records.read_records(path)
+        read_records(path)
 
 
 def test_a_file_of_records_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.jsonl is not a file of records"):
-        records.read_records(tmp_path / "none.jsonl")
+        read_records(tmp_path / "none.jsonl")
 
 
 # Memory and news --------------------------------------------------------------------------------

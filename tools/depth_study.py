@@ -21,8 +21,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ngs.optim.torch import NGS
+from ngs.records import read_records
 from ngs.train.deep import DeepLayer, deep_network
-from ngs.train.records import append_record, provenance, read_records
+from ngs.train.records import append_record, provenance
 
 STEPS, LAST, BATCH = 150, 30, 100
 """Steps of a run, those that its loss is the mean of, and digits a step."""

@@ -25,12 +25,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ngs.optim.torch import NGS
+from ngs.records import read_records
 from ngs.train import models
 from ngs.train.config import PRESETS, TrainConfig
 from ngs.train.data import load
 from ngs.train.loop import pick_device, train
 from ngs.train.memory import keep_freed_memory
-from ngs.train.records import append_record, provenance, read_records
+from ngs.train.records import append_record, provenance
 from ngs.train.run import DivergenceError
 
 

@@ -18,12 +18,13 @@ import click
 import torch
 from tqdm import tqdm
 
+from ngs.records import read_records
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
 from ngs.train.faults import FAULTS
 from ngs.train.loop import set_up
 from ngs.train.policy import StoppedByGuardError
-from ngs.train.records import append_record, provenance, read_records
+from ngs.train.records import append_record, provenance
 from ngs.train.run import DivergenceError
 
 BASE = TrainConfig(

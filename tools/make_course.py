@@ -131,6 +131,7 @@ def make_setup(folder: Path) -> None:
         source = Path(place)
         leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / "ngs", source / "ngs", ignore=leave)
+        shutil.copytree(ROOT / "results", source / "results")
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, source)
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]

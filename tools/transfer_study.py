@@ -16,11 +16,12 @@ from typing import Any
 
 import click
 
+from ngs.records import Record
 from ngs.train.compare import recorded
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset, load
 from ngs.train.loop import save_weights, train
-from ngs.train.records import Record, append_record
+from ngs.train.records import append_record
 from ngs.train.run import DivergenceError
 
 FOLDER = Path("runs/transfer")

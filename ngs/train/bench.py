@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from ngs.factor import AngleRule
 from ngs.optim.torch import NGS
+from ngs.records import Record
 from ngs.restart import GradientRestart
 from ngs.train import models
 from ngs.train.memory import keep_freed_memory
-from ngs.train.records import Record, provenance
+from ngs.train.records import provenance
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 WARMUP_STEPS = 10

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ngs.train.records import Record
+from ngs.records import Record
 
 
 def scalars(row: Record) -> dict[str, float]:

@@ -13,13 +13,14 @@ from functools import cache
 from pathlib import Path
 
 from ngs.errors import InputError
+from ngs.records import Record, read_records
 from ngs.train.checkpoint import alone, checkpoint_path
 from ngs.train.config import TrainConfig
 from ngs.train.data import load
 from ngs.train.loop import Stopped, train
 from ngs.train.optimizers import check_installed
 from ngs.train.policy import StoppedByGuardError
-from ngs.train.records import Record, append_record, read_records
+from ngs.train.records import append_record
 from ngs.train.run import DivergenceError
 
 DEFAULTS = asdict(TrainConfig())

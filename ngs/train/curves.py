@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ngs.figures import use_style
+from ngs.records import Record
 from ngs.train.checkpoint import write_whole
 from ngs.train.compare import Tuned, chosen_by, tuned
-from ngs.train.records import Record
 
 DASHES = ("-", "--", ":", "-.")
 """How lines are drawn, one after the other, once the colours of the house style are used up."""

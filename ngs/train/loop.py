@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ngs.errors import InputError
+from ngs.records import Record
 from ngs.train import models
 from ngs.train.checkpoint import (
     fingerprint,
@@ -31,7 +32,7 @@ from ngs.train.memory import keep_freed_memory
 from ngs.train.optimizers import check_installed, state_copies, stay_at_evaluation_point
 from ngs.train.policy import Event, StoppedByGuardError
 from ngs.train.processes import Processes
-from ngs.train.records import Record, bfloat16_units, provenance
+from ngs.train.records import bfloat16_units, provenance
 from ngs.train.run import Clock, DivergenceError, Run, initial_network
 
 

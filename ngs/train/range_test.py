@@ -10,11 +10,12 @@ from dataclasses import asdict, replace
 from tqdm import tqdm
 
 from ngs.errors import InputError
+from ngs.records import Record
 from ngs.train import models
 from ngs.train.config import LEARNERS, TrainConfig
 from ngs.train.data import Dataset
 from ngs.train.loop import set_up
-from ngs.train.records import Record, provenance
+from ngs.train.records import provenance
 
 SMOOTHING = 0.9
 """Decay a step of the running mean of the losses."""

@@ -1,6 +1,6 @@
 """Records of runs: one JSON object a line, with all that is needed to judge and repeat it.
 
-It rests on the standard library, and on torch for the versions and the device.
+It rests on torch for the versions and the device. What reads records is ngs/records.py.
 """
 
 import errno
@@ -8,24 +8,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ngs.errors import InputError
+from ngs.records import Record, held
 from ngs.train.data import Dataset
-
-try:
-    import fcntl
-except ImportError:  # Windows, where no two processes share a file of records
-    fcntl = None  # type: ignore[assignment]
-
-Record = dict[str, Any]
 
 
 def provenance(device: torch.device) -> Record:
@@ -69,7 +59,7 @@ def append_record(path: Path, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        with _held(descriptor, alone=True):
+        with held(descriptor, alone=True):
             before = os.fstat(descriptor).st_size
             written = os.write(descriptor, line)
             if written != len(line):  # a full disk: take the half line back
@@ -78,41 +68,6 @@ def append_record(path: Path, record: Record) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_records(path: Path) -> list[Record]:
-    """Return the records of a file, oldest first.
-
-    Raises:
-        InputError: the file does not exist, or one of its lines is not a JSON object.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is not a file of records")
-    records = []
-    with path.open("rb") as file, _held(file.fileno(), alone=False):
-        lines = file.read().splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}, is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise InputError(f"{path}, line {number}, is not a JSON object")
-        records.append(record)
-    return records
-
-
-@contextmanager
-def _held(descriptor: int, *, alone: bool) -> Iterator[None]:
-    """Keep a file from being appended to inside the block, and, if ``alone``, from being read.
-
-    Some file systems would else show a reader half of a line; and where a disk is full, taking one
-    back could cut off another process's.
-    """
-    if fcntl is not None:
-        with suppress(OSError):  # some network drives know no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-    yield  # closing the file lets go
 
 
 def _version(name: str) -> str | None:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from ngs.figures import COLORS, use_style
+from ngs.records import Record
 from ngs.train.data import Dataset
-from ngs.train.records import Record
 
 COLUMNS = 10
 """Pictures in a row."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ngs.errors import InputError
-from ngs.train.records import Record, read_records
+from ngs.records import Record, read_records
 
 WIDTH = 120
 """Columns of text that a table fits."""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ngs.errors import InputError
 from ngs.optim.torch import NGS
+from ngs.records import Record
 from ngs.train import models
 from ngs.train.augment import alternate, batches, normalize, order_of, scaled
 from ngs.train.average import WeightAverage
@@ -37,7 +38,6 @@ from ngs.train.optimizers import (
 from ngs.train.policy import POLICIES
 from ngs.train.pretrained import load_initial
 from ngs.train.processes import Processes
-from ngs.train.records import Record
 from ngs.train.views import score_views
 
 EVALUATION_BATCH = 500

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ngs.records import Record
 from ngs.train import models
 from ngs.train.config import TrainConfig
 from ngs.train.data import Dataset
 from ngs.train.loop import set_up
 from ngs.train.optimizers import check_installed
-from ngs.train.records import Record, provenance
+from ngs.train.records import provenance
 from ngs.train.run import Run
 
 WARMUP_STEPS = 3
