@@ -87,16 +87,15 @@ def learned(f: Problem, case: Case) -> tuple[list[Any], list[float], list[float]
         iterates.append(state.theta)
         values.append(f.value(state.theta))
         clock += 1
-        if (case["restart"] == "function" and values[-1] > values[-2]) or (
-            case["restart"] == "gradient" and grad @ (iterates[-1] - iterates[-2]) > 0.0
-        ):
+        uphill = inner_product(grad, iterates[-1] - iterates[-2]) > 0.0
+        if case["restart"] != "none" and uphill:
             state, clock = methods.start(state.theta), 0
             restarts.append(t)
     return iterates, values, rates, restarts
 
 
-def trajectory(case: Case) -> Case:
-    """Return a case with what ngs makes of it."""
+def trajectory(case: Case, every: int = EVERY) -> Case:
+    """Return a case with what ngs makes of it: its first step, and every so many after it."""
     f = problem_of(case)
     if case["method"] == "ngs":
         iterates, values, rates, restarts = learned(f, case)
@@ -117,9 +116,9 @@ def trajectory(case: Case) -> Case:
         rates = [case["lr"]] * (len(values) - 1)
     return {
         **case,
-        "iterates": [list(map(float, x)) for x in iterates[::EVERY]],
-        "values": list(map(float, values[::EVERY])),
-        "rates": rates[::EVERY],
+        "iterates": [list(map(float, x)) for x in iterates[::every]],
+        "values": list(map(float, values[::every])),
+        "rates": rates[::every],
         "restarts": restarts,
     }
 
