@@ -24,10 +24,12 @@ var NGS_LAB_EXAMPLES = {
   },
   "examples": {
     "valley": {
-      "title": "Four methods in a narrow valley",
+      "title": "Four methods in a valley",
       "story": "Drag the start, or the point in the map of rates. NGS looks for its own step size and overshoots on the way: where L is known, as here, you do not need it.",
       "set": {
-        "beta": 0.8181818181818182
+        "kappa": 25,
+        "beta": 0.6666666666666666,
+        "steps": 80
       }
     },
     "limit": {
