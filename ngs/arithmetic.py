@@ -48,3 +48,4 @@ class Floats:
 
 
 FLOATS = Floats()
+"""What a rule computes with where it is not told otherwise."""

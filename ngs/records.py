@@ -18,6 +18,7 @@ except ImportError:  # Windows, where no two processes share a file of records
     fcntl = None  # type: ignore[assignment]
 
 Record = dict[str, Any]
+"""One line of a file of records, as an object."""
 
 
 def recorded(name: str) -> list[Record]:

@@ -60,7 +60,7 @@ class Tabulated(keras.optimizers.schedules.LearningRateSchedule):  # type: ignor
         return ops.take(table, ops.minimum(ops.cast(step, "int32"), len(self.values) - 1))
 
     def get_config(self) -> dict[str, Any]:
-        """Return what :meth:`from_config` takes."""
+        """Return what ``from_config`` takes."""
         return {"values": self.values}
 
 

@@ -23,7 +23,8 @@ class Settings:
     """What holds for all steps; :class:`ngs.optim.torch.NGS` describes each.
 
     Raises:
-        InputError: one is out of its range, or the rule of the factor is :class:`AdditiveRule`.
+        InputError: one is out of its range, or the rule of the factor is
+            :class:`~ngs.factor.AdditiveRule`.
     """
 
     weight_decay: float = 0.0

@@ -19,6 +19,7 @@ from ngs.train.memory import keep_freed_memory
 from ngs.train.records import provenance
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+"""How the weights of convolutions lie in memory, by name."""
 WARMUP_STEPS = 10
 REFERENCE = "sgd fused"
 Step = Callable[[], object]

@@ -28,6 +28,7 @@ OPTIMIZERS = (
     "prodigy",
     "schedule-free",
 )
+"""Optimizers that a run can name; ``ngs train --help`` says what each is."""
 WITH_GROUPS = tuple(name for name in OPTIMIZERS if name.startswith(("ngs", "sgd")))
 """Optimizers that can have parameter groups of their own learning rate."""
 WITH_RATES = (*WITH_GROUPS, "adam", "nadam")
@@ -35,10 +36,15 @@ WITH_RATES = (*WITH_GROUPS, "adam", "nadam")
 LEARNERS = ("ngs-factor", "ngs-factor-rescaled", "hypergradient", "prodigy")
 """Optimizers that learn their learning rate, or a factor of it."""
 SCHEDULES = ("cosine", "triangle", "onecycle", "constant")
+"""Shapes of the learning rate over a run."""
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "float64")
+"""Arithmetic of the network; ``auto`` takes what is fast on the device."""
 GUARDS = ("off", "watch", "act")
+"""What the guard does: nothing, report, or report and mend."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Where a run trains; ``auto`` takes an accelerator where there is one."""
 SIDES = (8, 16, 32, 64, 96, 128, 224)
+"""Widths in pixels to which images can be brought."""
 OWN_SIDE = 32
 """Width of the images of every data set."""
 COUNTS = (

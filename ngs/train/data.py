@@ -62,7 +62,8 @@ class Dataset:
         train: what is learned from.
         validation: what choices are made on; empty unless held out.
         test: read once, at the end of a finished run.
-        mean, std: of the training pixels by channel, in units of 0 .. 1.
+        mean: of the training pixels by channel, in units of 0 .. 1.
+        std: their standard deviation, likewise.
         source: where the data came from, for people; not a path to rely on.
     """
 

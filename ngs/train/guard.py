@@ -31,6 +31,7 @@ from ngs.train.recovery import Recovery, State, Stateful
 from ngs.train.usual import Usual
 
 Batch = Iterable[int] | torch.Tensor | Callable[[], Iterable[int]]
+"""The numbers of a batch's images, or a function that returns them when they are wanted."""
 Named = list[tuple[str, nn.Parameter, torch.Tensor]]
 """Name, parameter and gradient of all that have one."""
 

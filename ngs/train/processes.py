@@ -19,6 +19,7 @@ from ngs.train.config import TrainConfig
 from ngs.train.models import stages
 
 ENGINES = ("ddp", "fsdp")
+"""How processes share a network: each holds all of it, or a part of each parameter."""
 SHARDABLE = ("ngs", "ngs-rescaled", "ngs-factor", "ngs-factor-rescaled", "sgd", "sgd-nesterov")
 """Optimizers that are known to be right where every process holds a part of each parameter."""
 PATIENCE = timedelta(minutes=10)
