@@ -1,0 +1,319 @@
+"""Write the whole book as one PDF, ``_build/pdf/nesterov.pdf``.
+
+Chromium prints it twice: the first time says on which page everything stands, the second has the
+numbers in the table of contents. Outline and metadata come after that. Rests on tools/xhtml.py,
+tools/browser.py and pypdf; book/_static/print.css is the typography.
+"""
+
+import html
+import io
+import os
+import posixpath
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import click
+import matplotlib as mpl
+from browser import find_browser, open_browser, open_page
+from bs4 import Tag
+from cover import cover
+from playwright.sync_api import Page
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import Fit, NameObject, TextStringObject
+from xhtml import (
+    ROOT,
+    STYLE,
+    SUBTITLE,
+    built_pages,
+    formulas,
+    mathjax,
+    parts,
+    plain_id,
+    read,
+    settings,
+    stage,
+)
+
+GOAL = ROOT / "_build/pdf/nesterov.pdf"
+FONTS = {
+    # what matplotlib brings along; no page of the book needs a font of the machine
+    ("Book Serif", 400, "normal"): "STIXGeneral.ttf",
+    ("Book Serif", 400, "italic"): "STIXGeneralItalic.ttf",
+    ("Book Serif", 700, "normal"): "STIXGeneralBol.ttf",
+    ("Book Serif", 700, "italic"): "STIXGeneralBolIta.ttf",
+    ("Book Mono", 400, "normal"): "DejaVuSansMono.ttf",
+    ("Book Mono", 400, "italic"): "DejaVuSansMono-Oblique.ttf",
+    ("Book Mono", 700, "normal"): "DejaVuSansMono-Bold.ttf",
+    ("Book Mono", 700, "italic"): "DejaVuSansMono-BoldOblique.ttf",
+}
+ROMAN = ("", "I", "II", "III", "IV", "V", "VI", "VII")
+TYPESET = """
+async () => {
+  await MathJax.startup.promise;
+  await document.fonts.ready;
+  for (const image of document.images) await image.decode();
+  for (const formula of document.querySelectorAll('.tex mjx-container')) {
+    // one tag with the TeX as its alternative, in place of one for every glyph
+    formula.setAttribute('role', 'img');
+    formula.setAttribute('aria-label', formula.closest('.tex').dataset.tex);
+    // a formula in a line cannot break: one that is wider than the column shrinks a little
+    const room = formula.closest('.math, p, td').parentElement.clientWidth;
+    const width = formula.getBoundingClientRect().width;
+    if (width > room) formula.style.fontSize = `${100 * room / width}%`;
+  }
+  return document.querySelectorAll('mjx-merror').length;
+}
+"""
+
+
+class Entry(NamedTuple):
+    """A line of the table of contents: depth (0 part, 1 page, 2 section), text, title, target."""
+
+    depth: int
+    text: str
+    markup: str
+    target: str
+
+
+def name_of(page: str) -> str:
+    """Return the id that a page of the book has in the PDF."""
+    return plain_id(page.removeprefix("book/"))
+
+
+def chapter(folder: Path, page: str, known: set[str]) -> Tag:
+    """Return a page's text for the one document: its ids and links say which page they are of."""
+    soup = read(folder / f"{page}.xhtml")
+    body = soup.select_one("div.body")
+    assert body is not None
+    own = name_of(page)
+    for node in body.find_all(id=True):
+        node["id"] = f"{own}--{node['id']}"
+    for link in body.find_all("a", href=True):
+        where, _, target = link["href"].partition("#")
+        if "://" in where or where.startswith("mailto:"):
+            continue
+        there = posixpath.normpath(posixpath.join(posixpath.dirname(page), where))
+        goal = name_of(there.removesuffix(".xhtml")) if where else own
+        if goal not in known:
+            link.unwrap()  # a file beside the web pages is not in the PDF
+            continue
+        link["href"] = f"#{goal}--{target}" if target else f"#{goal}"
+    for image in body.find_all("img"):
+        image["src"] = (folder / page).parent.joinpath(image["src"]).resolve().as_uri()
+    _unwrap_plain_tokens(body)
+    for node in body.select(".tex2jax_ignore, .mathjax_ignore"):
+        node["class"] = [c for c in node["class"] if not c.endswith("jax_ignore")]
+    for node, tex, displayed in formulas(body):
+        node["class"] = ["math", "tex"]
+        node["data-tex"] = tex
+        number = node.select_one(".eqno")
+        node.clear()
+        node.append(f"\\[{tex}\\]" if displayed else f"\\({tex}\\)")
+        if number:
+            node.insert(0, number)
+    body.name, body.attrs = "section", {"id": own, "class": "page", "style": f"page: {own}"}
+    return body
+
+
+def _unwrap_plain_tokens(body: Tag) -> None:
+    # names and blanks have no colour of their own; each would be a tag of the PDF
+    for node in body.select(".highlight span"):
+        if node.get("class") in (None, ["n"], ["p"], ["w"]):
+            node.unwrap()
+
+
+def contents(chapters: dict[str, Tag]) -> list[Entry]:
+    """Return the lines of the table of contents."""
+    entries = []
+    for number, part in enumerate(parts()):
+        if part.title:
+            text = f"Part {ROMAN[number]}. {part.title}"
+            entries.append(Entry(0, text, html.escape(text), f"part-{number}"))
+        for page in part.pages:
+            heading = chapters[page].h1
+            assert heading is not None
+            entries.append(_entry(1, heading, name_of(page)))
+            for section in chapters[page].select("section[id] > h2"):
+                entries.append(_entry(2, section, section.parent["id"]))
+    return entries
+
+
+def _entry(depth: int, heading: Tag, target: str) -> Entry:
+    plain = heading.get_text().replace("\\(", "").replace("\\)", "")
+    return Entry(depth, " ".join(plain.split()), heading.decode_contents(), target)
+
+
+def table(entries: list[Entry]) -> str:
+    """Return the table of contents as HTML; the numbers of the pages come later."""
+    lines = ['<nav class="contents"><h1 id="contents">Contents</h1>']
+    for entry in entries:
+        link = (
+            f'<a href="#{entry.target}"><span>{entry.markup}</span><span class="dots"></span>'
+            f'<span class="number" data-target="{entry.target}">0</span></a>'
+        )
+        kind = ("part-line", "chapter-line", "section-line")[entry.depth]
+        lines.append(f'<div class="{kind}">{link}</div>')
+    return "".join([*lines, "</nav>"])
+
+
+def imprint() -> str:
+    """Return the page behind the cover: title, authors, licence, and what is left out."""
+    book = settings()
+    title, author = html.escape(book["title"]), html.escape(book["author"])
+    return f"""<section class="imprint"><h1>{title}</h1>
+<p>{SUBTITLE}. Edition of the library <code>ngs</code> {version("ngs")}.</p>
+<p>{book["copyright"]}, {author}. Text, code and figures are under the MIT licence.</p>
+<p>This PDF is made from the notebooks and the outputs that are stored in them. The code that only
+draws a figure is left out, solutions follow their exercises, and what moves on the web pages
+stands still. The notebooks have all of it.</p></section>"""
+
+
+def styles(folder: Path, entries: list[Entry]) -> str:
+    """Return what print.css cannot know: the fonts' places, and a running head for every page."""
+    fonts = Path(mpl.get_data_path()) / "fonts/ttf"
+    rules = [
+        f'@font-face {{font-family: "{family}"; font-weight: {weight}; font-style: {style}; '
+        f'src: url("{(fonts / file).as_uri()}")}}'
+        for (family, weight, style), file in FONTS.items()
+    ]
+    number = 'content: counter(page); font: 9pt "Book Serif"; color: #444'
+    rules.append("@page cover {margin: 0} ")
+    rules.append(f"@page contents {{@bottom-center {{{number}}}}}")
+    for entry in entries:
+        if entry.depth == 1:
+            title = entry.text.replace("\\", "\\\\").replace('"', '\\"')
+            head = f'content: "{title}"; font: italic 9pt "Book Serif"; color: #444'
+            line = "border-bottom: 0.2mm solid #b9c6d1; margin-bottom: 4mm; vertical-align: bottom"
+            rules.append(
+                f"@page {entry.target} {{@bottom-center {{{number}}} "
+                f"@top-left {{{head}; {line}; width: 100%; text-align: left}}}}"
+            )
+    pygments = (folder / "_static/pygments.css").read_text(encoding="utf-8")
+    return "\n".join([pygments, STYLE.read_text(encoding="utf-8"), *rules])
+
+
+def document(folder: Path) -> tuple[str, list[Entry]]:
+    """Return the whole book as one HTML page, and the lines of its table of contents."""
+    known = {name_of(page) for part in parts() for page in part.pages}
+    chapters = {p: chapter(folder, p, known) for part in parts() for p in part.pages}
+    entries = contents(chapters)
+    pieces = [cover(), imprint(), table(entries)]
+    for number, part in enumerate(parts()):
+        if part.title:
+            (entry,) = (e for e in entries if e.target == f"part-{number}")
+            titles = [e.markup for e in entries if e.target in {name_of(p) for p in part.pages}]
+            lines = "".join(f"<p>{title}</p>" for title in titles)
+            pieces.append(f'<section class="part" id="part-{number}"><h1>{entry.markup}</h1>')
+            pieces.append(f"{lines}</section>")
+        pieces += [str(chapters[page]) for page in part.pages]
+    title = html.escape(settings()["title"])
+    script = (mathjax() / "tex-chtml.js").as_uri()
+    head = (
+        f'<meta charset="utf-8"><title>{title}</title><style>{styles(folder, entries)}</style>'
+        '<script>MathJax = {options: {ignoreHtmlClass: "page|contents|part", '
+        'processHtmlClass: "tex", enableMenu: false, enableAssistiveMml: false}}</script>'
+        f'<script async src="{script}"></script>'
+    )
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(pieces)}', entries
+
+
+def places(pdf: bytes) -> dict[str, int]:
+    """Return the number of the page, from 1, on which each named place of a PDF stands."""
+    reader = PdfReader(io.BytesIO(pdf))
+    return {
+        name.removeprefix("/"): reader.get_destination_page_number(destination) + 1
+        for name, destination in reader.named_destinations.items()
+    }
+
+
+def printed(page: Page) -> bytes:
+    """Print the page as it stands."""
+    return page.pdf(prefer_css_page_size=True, print_background=True, tagged=True)
+
+
+def finished(pdf: bytes, entries: list[Entry]) -> PdfWriter:
+    """Give the PDF its outline and its metadata."""
+    writer = PdfWriter(clone_from=io.BytesIO(pdf))
+    where = places(pdf)
+    above: dict[int, object] = {}
+    for entry in entries:
+        page = where[entry.target] - 1
+        parents = [above[d] for d in range(entry.depth) if d in above]
+        item = writer.add_outline_item(
+            title=entry.text,
+            page_number=page,
+            parent=parents[-1] if parents else None,
+            fit=Fit.fit(),
+            is_open=False,
+        )
+        above = {d: i for d, i in above.items() if d < entry.depth} | {entry.depth: item}
+    book = settings()
+    writer.metadata = None
+    writer.add_metadata(
+        {
+            "/Title": book["title"],
+            "/Author": book["author"],
+            "/Subject": SUBTITLE,
+            "/Keywords": "Nesterov, momentum, optimization, deep learning",
+            "/Creator": f"ngs {version('ngs')}",
+            "/CreationDate": f"D:{datetime.now(UTC):%Y%m%d%H%M%S}Z",
+        }
+    )
+    writer.root_object[NameObject("/Lang")] = TextStringObject("en")
+    writer.page_mode = "/UseOutlines"
+    return writer
+
+
+def make_pdf(folder: Path, goal: Path) -> None:
+    """Print the pages in a folder that `xhtml.built_pages` has made.
+
+    Raises:
+        click.ClickException: a formula could not be typeset, or the pages moved between the runs.
+    """
+    text, entries = document(folder)
+    with TemporaryDirectory(prefix="ngs-pdf-") as place:
+        book = Path(place) / "book.html"
+        book.write_text(text, encoding="utf-8")
+        with open_browser() as browser, open_page(browser) as page:
+            page.set_default_timeout(300_000)
+            stage("pdf", "typesetting the formulas")
+            page.goto(book.as_uri())
+            if failed := page.evaluate(TYPESET):
+                raise click.ClickException(f"{failed} formulas could not be typeset")
+            stage("pdf", "printing, to learn on which page everything stands")
+            first = places(printed(page))
+            page.evaluate(
+                "places => document.querySelectorAll('.number').forEach("
+                "node => node.textContent = places[node.dataset.target])",
+                first,
+            )
+            stage("pdf", "printing, with the numbers of the pages")
+            pdf = printed(page)
+    if places(pdf) != first:
+        raise click.ClickException("the pages moved when their numbers were filled in")
+    stage("pdf", "outline and metadata")
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    part = goal.with_suffix(".part")
+    finished(pdf, entries).write(part)
+    part.replace(goal)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=GOAL)
+def main(out: Path) -> None:
+    """Write the book as a PDF."""
+    find_browser()  # before the minutes of work, not after
+    stage("pdf", "building the pages from the notebooks' stored outputs")
+    with built_pages() as folder:
+        if keep := os.environ.get("KEEP"):
+            shutil.copytree(folder, keep, dirs_exist_ok=True)
+        make_pdf(folder, out)
+    stage("pdf", f"ready: {out}, {len(PdfReader(out).pages)} pages")
+
+
+if __name__ == "__main__":
+    main()

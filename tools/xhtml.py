@@ -1,0 +1,160 @@
+"""The book's pages as XHTML, read and tidied for paper and for e-readers.
+
+Sphinx's EPUB builder writes pages without sidebars, buttons or scripts; the PDF and the EPUB are
+both made from them. Rests on jupyter-book and Beautiful Soup.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import click
+import yaml
+from bs4 import BeautifulSoup, Comment, Tag
+
+ROOT = Path(__file__).resolve().parents[1]
+STYLE = ROOT / "book/_static/print.css"
+SUBTITLE = "A book you can run"
+INLINE, DISPLAYED = re.compile(r"\\\((.*)\\\)", re.S), re.compile(r"\\\[(.*)\\\]", re.S)
+
+
+class Part(NamedTuple):
+    """A part of the book: its title (none for the opening page) and its pages."""
+
+    title: str | None
+    pages: list[str]
+
+
+def settings() -> dict[str, Any]:
+    """Return the book's settings, ``_config.yml``."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+
+
+def parts() -> list[Part]:
+    """Return the parts of the book in their order, from ``_toc.yml``."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    opening = Part(None, [toc["root"]])
+    return [opening, *(Part(p["caption"], [*_files(p["chapters"])]) for p in toc["parts"])]
+
+
+def _files(entries: list[dict[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        yield entry["file"]
+        yield from _files(entry.get("sections", []))
+
+
+@contextmanager
+def built_pages(static: Path | None = None, **epub: Any) -> Iterator[Path]:
+    """Build the pages in a folder of their own, from the notebooks' stored outputs.
+
+    A warning is no reason to stop here: `make book` builds the same pages, and takes none.
+
+    Args:
+        static: files to put into ``_static/``.
+        epub: Sphinx's settings ``epub_...``, without that prefix.
+
+    Raises:
+        click.ClickException: Sphinx failed; its words are passed on.
+    """
+    config = settings()
+    sphinx = config["sphinx"]
+    sphinx["extra_extensions"].remove("sphinx-mathjax-offline")  # it copies files for web pages
+    sphinx["local_extensions"] = {
+        name: str(ROOT / folder) for name, folder in sphinx.get("local_extensions", {}).items()
+    }
+    sphinx["config"] |= {
+        "html_static_path": [] if static is None else [str(static)],
+        "html_css_files": [],
+        "html_js_files": [],
+        "epub_show_urls": "no",
+        "epub_use_index": False,
+        "language": "en",
+        "version": version("ngs"),
+        # a page on paper offers no downloads, so the problem sets need not be there
+        "suppress_warnings": ["myst.domains", "download.not_readable"],
+        **{f"epub_{name}": value for name, value in epub.items()},
+    }
+    with TemporaryDirectory(prefix="ngs-pages-") as place:
+        (Path(place) / "config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        program = str(Path(sys.executable).with_name("jupyter-book"))
+        command = [program, "build", str(ROOT), "-q"]
+        command += ["--builder", "custom", "--custom-builder", "epub"]
+        command += ["--config", f"{place}/config.yml", "--path-output", place]
+        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  (no shell)
+        if done.returncode:
+            raise click.ClickException(f"the pages could not be built:\n{done.stderr[-3000:]}")
+        yield Path(place) / "_build/epub"
+
+
+def read(path: Path) -> BeautifulSoup:
+    """Read a page, and tidy it: no comments, no scripts, no folded code, solutions open."""
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    for node in soup.find_all(string=lambda text: isinstance(text, Comment)):
+        node.extract()
+    # the code that draws a figure is folded on the web; on paper there is nothing to unfold
+    for node in soup.select("script, details.above-input, .toctree-wrapper"):
+        node.decompose()
+    for node in soup.select("details > summary"):
+        node.decompose()
+    for node in soup.select("details"):
+        node.name = "div"
+    for node in soup.select(".dropdown"):
+        node["class"].remove("dropdown")
+    _make_ids_unique(soup)
+    return soup
+
+
+def _make_ids_unique(soup: BeautifulSoup) -> None:
+    seen = set()
+    for node in soup.find_all(id=True):
+        node["id"] = plain_id(node["id"])
+        if node["id"] in seen:
+            del node["id"]
+            continue
+        seen.add(node["id"])
+    for link in soup.select("a[href*='#']"):
+        page, _, target = link["href"].partition("#")
+        if "://" not in page:
+            link["href"] = f"{page}#{plain_id(target)}"
+
+
+def plain_id(name: str) -> str:
+    """Return an id without the characters that XML and PDF do not take in one.
+
+    >>> plain_id("book/ch03-solution-1")
+    'book-ch03-solution-1'
+    """
+    plain = re.sub(r"[^\w.-]", "-", name)
+    return plain if re.match(r"[^\W\d]", plain) else f"id-{plain}"
+
+
+def formulas(soup: Tag) -> Iterator[tuple[Tag, str, bool]]:
+    """Yield every formula: its element, its TeX, and whether it is displayed."""
+    for node in soup.select(".math"):
+        text = node.get_text()
+        if found := DISPLAYED.search(text):
+            yield node, found[1].strip(), True
+        elif found := INLINE.search(text):
+            yield node, found[1].strip(), False
+        else:
+            raise click.ClickException(f"a formula without its delimiters: {text[:60]!r}")
+
+
+def mathjax() -> Path:
+    """Return the folder of the MathJax that the web pages use."""
+    spec = find_spec("sphinx-mathjax-offline")
+    if spec is None or not spec.submodule_search_locations:
+        raise click.ClickException("sphinx-mathjax-offline is missing: run 'make env'")
+    return Path(spec.submodule_search_locations[0]) / "static/mathjax"
+
+
+def stage(format_: str, text: str) -> None:
+    """Say which stage begins."""
+    click.echo(f"{format_}: {text}")
