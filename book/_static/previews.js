@@ -33,7 +33,7 @@
       box.innerHTML = NGS_PREVIEWS[name];
       for (const inner of box.querySelectorAll("a")) inner.replaceWith(...inner.childNodes);
       popover = new bootstrap.Popover(link, {
-        content: box, html: true, sanitize: false, trigger: "manual", placement: "auto",
+        content: box, html: true, sanitize: false, trigger: "manual", placement: "top",
         container: "body", animation: false, customClass: "preview-box", title: "",
       });
       popover.show();
