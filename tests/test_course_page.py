@@ -1,6 +1,7 @@
 """Chapter 20 and the appendix of mistakes say what the sets, the tests and the records say."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -68,6 +69,23 @@ def test_the_chapters_titles_are_those_of_the_sets():
     for name in grading.SETS:
         title = grading.source(name).cells[0].source.splitlines()[0].partition(": ")[2]
         assert f"| {name[2:]} {title[0].upper()}{title[1:]} |" in text()
+
+
+def test_the_chapter_prints_what_the_first_lines_of_each_set_state():
+    # The chapter cannot read them itself: downloaded, it runs without the sets beside it.
+    said = r"About (\d+) hours · (\d+) points\*\*, (\d+) by checks and (\d+)"
+    stated = [
+        [name, *re.search(said, grading.source(name).cells[0].source).groups()]
+        for name in grading.SETS
+    ]
+    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
+    (printed,) = [
+        output["text"]
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "by a reader" in "".join(output.get("text", []))
+    ]
+    assert [line.split() for line in "".join(printed).splitlines()[1:]] == stated
 
 
 def test_the_plan_has_twelve_weeks_every_chapter_and_every_set():
