@@ -56,15 +56,12 @@ lint: env
 NOTEBOOKS ?= book/*.ipynb
 execute: env
 	@echo "execute: running $(NOTEBOOKS) from top to bottom, in place"
-	@$(PYTHON_BIN) -m nbconvert --to notebook --execute --inplace \
-	  --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
-	@$(PYTHON_BIN) -m nbconvert --to notebook --inplace \
-	  --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
-	@$(PYTHON_BIN) tools/export_picture.py
-	@$(PYTHON_BIN) tools/make_ledger.py
+	@failed=0; $(PYTHON_BIN) tools/execute.py $(NOTEBOOKS) || failed=1; \
+	  $(PYTHON_BIN) tools/export_picture.py && $(MAKE) --no-print-directory pages && exit $$failed
 
 pages: env
 	@$(PYTHON_BIN) tools/make_ledger.py
+	@$(PYTHON_BIN) tools/make_statistics.py
 	@$(PYTHON_BIN) tools/make_results.py
 	@$(PYTHON_BIN) tools/make_mistakes.py
 

@@ -123,7 +123,9 @@ def zip_folder(folder: Path, goal: Path, top: str) -> None:
     part.replace(goal)
 
 
-def make_setup(folder: Path) -> None:
+def make_setup(
+    folder: Path, needed: tuple[str, ...] = NEEDED, purpose: str = "What the problem sets need"
+) -> None:
     """Write what a student or a grader installs: the library as a wheel, and pinned versions."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -145,9 +147,9 @@ def make_setup(folder: Path) -> None:
         if done.returncode:
             raise click.ClickException(f"the wheel could not be built:\n{done.stderr}")
     (wheel,) = folder.glob("*.whl")
-    pins = [f"{name}=={version(name).partition('+')[0]}" for name in NEEDED]
+    pins = [f"{name}=={version(name).partition('+')[0]}" for name in needed]
     lines = [
-        "# What the problem sets need: pip install -r requirements.txt, in this folder.",
+        f"# {purpose}: pip install -r requirements.txt, in this folder.",
         *pins,
         f"./{wheel.name}",
     ]

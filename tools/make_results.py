@@ -15,7 +15,10 @@ Record = dict[str, Any]
 
 
 class Study(NamedTuple):
-    """What a file of records is: its title, the chapters that read it, and what it holds."""
+    """What a file of records is: its title, the chapters that read it, and what it holds.
+
+    One that no chapter reads is read in an appendix, the execution statistics.
+    """
 
     title: str
     read_in: tuple[str, ...]
@@ -200,6 +203,11 @@ STUDIES = {
         ("ch-pytorch", "ch-claims"),
         "Time of an optimizer step beside torch's fused SGD and a plain copy.",
     ),
+    "executions": Study(
+        "The notebooks themselves",
+        (),
+        "The last run of every notebook from top to bottom, and its seconds.",
+    ),
 }
 """By the stem of the file in ``results/``, in the order of the appendix."""
 
@@ -239,7 +247,7 @@ def page(found: dict[str, list[Record]]) -> str:
             continue
         records = found[stem]
         commands = dict.fromkeys(record["command"] for record in records)
-        chapters = [f"{{ref}}`{chapter}`" for chapter in study.read_in]
+        chapters = [f"{{ref}}`{chapter}`" for chapter in study.read_in or ("statistics",)]
         lines += [
             f"## {study.title}",
             "",

@@ -1,0 +1,72 @@
+"""Write the appendix "Execution statistics" from results/executions.jsonl.
+
+tools/execute.py fills that file. The functions are used by tests/test_execute.py too.
+"""
+
+import json
+from pathlib import Path
+
+from ngs.records import Record, read_records
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "book/statistics.md"
+RECORDS = ROOT / "results/executions.jsonl"
+
+
+def title(name: str) -> str:
+    """Return the heading of a notebook, by its place in the checkout."""
+    cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
+    lines = "".join(cells[0]["source"]).splitlines()
+    return next(line.removeprefix("# ") for line in lines if line.startswith("# "))
+
+
+def row(record: Record) -> str:
+    """Return the line of the table for a notebook."""
+    versions = record["versions"]
+    page = Path(record["notebook"]).stem
+    columns = (
+        f"{{doc}}`{title(record['notebook'])} <{page}>`",
+        record["cells"],
+        f"{record['seconds']:.1f}",
+        record["date"][:10],
+        *(versions[name] for name in ("python", "numpy", "torch", "ngs")),
+        f"`{record['commit'][:7]}`",
+    )
+    return f"| {' | '.join(map(str, columns))} |"
+
+
+def page(records: list[Record]) -> str:
+    """Return the appendix as a page of the book."""
+    longest = max(records, key=lambda record: record["seconds"])
+    total = sum(record["seconds"] for record in records)
+    machines = dict.fromkeys(
+        f"{record['device']}, {record['threads']} threads" for record in records
+    )
+    return "\n".join(
+        [
+            "(statistics)=",
+            "# Execution Statistics",
+            "",
+            "Each notebook was last run like this, from top to bottom in a fresh kernel, by",
+            "`make execute`. The seconds include the start of the kernel. Other work ran on the",
+            "same cores, so a quiet machine of this kind is faster, never slower.",
+            "",
+            "| notebook | code cells | seconds | date | Python | NumPy | torch | ngs | commit |",
+            "|---|--:|--:|---|---|---|---|---|---|",
+            *map(row, records),
+            "",
+            f"In all {total:.0f} seconds; the longest is {title(longest['notebook'])}, with",
+            f"{longest['seconds']:.0f}. A notebook takes about a minute at the most on two cores,",
+            "and none needs a graphics card or a network.",
+            "",
+            f"Run on: {'; '.join(machines)}.",
+            "",
+            "`make test` runs each notebook again, in another way (nbval), and compares what it",
+            "prints with what is stored. The records themselves are in `results/executions.jsonl`.",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(read_records(RECORDS)), encoding="utf-8")
