@@ -1,6 +1,6 @@
-"""A Sphinx extension: how the reference of the library is read from its docstrings.
+"""A Sphinx extension: how the reference is read from the docstrings, and how proofs fold.
 
-It rests on autodoc and sphinx-click. Nothing here is imported by ``ngs``.
+It rests on autodoc, sphinx-click and sphinx-proof. Nothing here is imported by ``ngs``.
 """
 
 import os
@@ -114,8 +114,23 @@ def say_defaults(app: Sphinx, context: click.Context, lines: list[str]) -> None:
     lines[:] = said
 
 
-def name_fields(app: Sphinx, doctree: nodes.document) -> None:
-    """Call attributes what the docstrings call them."""
+def tidy(app: Sphinx, doctree: nodes.document) -> None:
+    """Call attributes what docstrings call them; give folded proofs a title that can be clicked.
+
+    Sphinx-proof gives all theorems of a page one identifier, and all proofs another.
+    """
+    for part in doctree.findall(nodes.Element):
+        if "proof-content" in part.get("ids", ()):
+            part["ids"] = [f"{part.parent['ids'][0]}-content"]
+    for proof in doctree.findall(nodes.admonition):
+        if "proof" not in proof["ids"]:
+            continue
+        proof["ids"] = []
+        proof["classes"].append("prf-proof")
+        if "dropdown" in proof["classes"]:
+            start = next(iter(proof.findall(nodes.Text)))
+            start.parent.replace(start, nodes.Text(start.astext().removeprefix("Proof. ")))
+            proof.insert(0, nodes.title("", "Proof"))
     for name in doctree.findall(nodes.field_name):
         if name.astext() == "Variables":
             name.clear()
@@ -128,7 +143,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", keep_constant, priority=100)
     app.connect("autodoc-process-docstring", restore_constant, priority=900)
     app.connect("autodoc-process-signature", sign)
-    app.connect("doctree-read", name_fields)
+    app.connect("doctree-read", tidy)
     app.connect("sphinx-click-process-description", shape)
     app.connect("sphinx-click-process-options", say_defaults)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
