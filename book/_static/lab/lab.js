@@ -360,8 +360,8 @@
       const band = (value) =>
         Math.min(BANDS - 1, Math.floor((BANDS * Math.log1p(value / window.scale)) / worst));
       const flat = dark() ? [20, 24, 30, 255] : [255, 255, 255, 255];
-      if (line) path.shade(() => 0, [flat]);
-      else path.shade((x, y) => band(f.value([x, y])), bandColors(), isoline());
+      if (line) path.shade("line", () => 0, [flat]);
+      else path.shade(state.f + state.kappa, (x, y) => band(f.value([x, y])), bandColors(), isoline());
       const curve = (x) => [x, f.value([x])];
       if (line) {
         const all = Array.from({ length: 121 }, (_, i) => curve(-4.2 + 0.07 * i));
@@ -453,7 +453,7 @@
         return place < 0 ? DIGIT.length : place;
       };
       const colors = [...DIGIT_COLORS, diverging()].map((c) => [...c, 255]);
-      map.shade(level, colors);
+      map.shade(state.show + kappa, level, colors);
       const best = NgsLab.heavyBallOptimum(1, 1 / kappa);
       if (state.show === "heavy_ball") map.sign("star", best.lr, best.momentum, "lab-best", "best pair");
       if (state.show === "nesterov") {

@@ -175,8 +175,14 @@ var NgsPlots = (function () {
       );
     }
 
-    /** Colour the inside: `level(x, y)` gives the index of a colour; lines may part the levels. */
-    shade(level, colors, isoline) {
+    /** Colour the inside: `level(x, y)` gives the index of a colour; lines may part the levels.
+     *
+     * What is coloured already under the same name stays: a dragged point changes no map.
+     */
+    shade(name, level, colors, isoline) {
+      const now = [name, this.width, this.height, colors, isoline].join("|");
+      if (now === this.shaded) return;
+      this.shaded = now;
       const fine = isoline ? 1 : 0.5; // a line is as thin as a pixel
       const [w, h] = [Math.round(this.spanX * fine), Math.round(this.spanY * fine)];
       this.canvas.width = w;
@@ -253,11 +259,11 @@ var NgsPlots = (function () {
         event.preventDefault();
         const step = event.shiftKey ? 0.05 : 0.01;
         const within = (share) => Math.min(1, Math.max(0, share));
-        const [x, y] = this.held;
-        moved(
-          this.x.value(within(this.x.place(x) + step * way[0])),
-          this.y.value(within(this.y.place(y) + step * way[1]))
-        );
+        this.held = [
+          this.x.value(within(this.x.place(this.held[0]) + step * way[0])),
+          this.y.value(within(this.y.place(this.held[1]) + step * way[1])),
+        ]; // at once: the next key may come before the next drawing
+        moved(...this.held);
       });
     }
 
