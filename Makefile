@@ -5,7 +5,7 @@ HTML := _build/html/index.html
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test soak lint execute pages course serve lab clean
+.PHONY: help env book test soak lint execute pages course downloads links serve lab clean
 
 help:
 	@echo "make book     build the book as HTML and print where its first page is"
@@ -16,6 +16,7 @@ help:
 	@echo "make execute  run all notebooks and store their outputs (NOTEBOOKS=... for some)"
 	@echo "make pages    write the appendices that are generated anew"
 	@echo "make course   build the problem sets: students' zips and the instructor's pack"
+	@echo "make links    ask every external link of the book; needs the network"
 	@echo "make lint     ruff and mypy alone"
 	@echo "make env      create or refresh .venv"
 	@echo "make clean    remove what was built; .venv, data, runs and course stay"
@@ -23,14 +24,23 @@ help:
 env:
 	@sh tools/make_env.sh
 
-# The problem sets that chapter 20 offers as downloads; made anew when a set has changed.
-DOWNLOADS := book/_static/course/setup.zip
+# What chapter 20 and the page "Get the book" offer as downloads; made anew when it has changed.
+SETS := book/_static/course/setup.zip
+ZIP := _build/download/nesterov-notebooks.zip
+DOWNLOADS := $(SETS) $(ZIP)
 WHEEL := $(wildcard ngs/*.py ngs/*/*.py ngs/*/*/*.py) pyproject.toml \
   $(filter-out results/executions.jsonl,$(wildcard results/*.jsonl))
-$(DOWNLOADS): $(wildcard assignments/source/*/* assignments/hidden/*) $(WHEEL) \
+$(SETS): $(wildcard assignments/source/*/* assignments/hidden/*) $(WHEEL) \
   tools/make_course.py requirements.txt | env
 	@echo "book: building the problem sets"
 	@$(PYTHON_BIN) tools/make_course.py --downloads book/_static/course
+
+$(ZIP): $(wildcard book/*.ipynb) $(WHEEL) tools/make_downloads.py tools/make_course.py \
+  requirements.txt | env
+	@echo "book: zipping the notebooks"
+	@$(PYTHON_BIN) tools/make_downloads.py
+
+downloads: $(DOWNLOADS)
 
 book: env $(DOWNLOADS)
 	@echo "book: building the HTML from the notebooks' stored outputs"
@@ -67,6 +77,11 @@ pages: env
 
 course: env
 	@$(PYTHON_BIN) tools/make_course.py
+
+# Asks other hosts, so it is no part of `make test`.
+links: env $(DOWNLOADS)
+	@echo "links: asking every external link of the book"
+	@$(PYTHON_BIN) tools/check_links.py
 
 serve: book
 	@echo "serve: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"

@@ -19,7 +19,7 @@ NEEDED = (
     *("torch", "torchvision", "jax", "optax", "keras", "PEPit", "cvxpy", "clarabel"),
     *("ipykernel", "jupyterlab"),
 )
-"""What the notebooks import beside ngs, and what opens them, in the versions of this environment."""
+"""What the notebooks import beside ngs, and what opens them, in this environment's versions."""
 
 
 def make_notebooks(goal: Path) -> None:

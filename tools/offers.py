@@ -1,7 +1,8 @@
-"""A Sphinx extension: a file that is offered for download where it has been built.
+"""A Sphinx extension: what the pages offer only where it is there.
 
 ``{offer}`_build/pdf/nesterov.pdf <make pdf>``` is a link to that file and its size, or says what
-builds it. So a page can offer what takes long to build, and no link of it is ever broken.
+builds it. So a page can offer what takes long to build, and no link of it is ever broken. And the
+buttons that open a notebook elsewhere are left out where _config.yml names no repository.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import download_reference
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.docutils import ReferenceRole
 
 
@@ -38,7 +40,14 @@ def size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
+def without_address(app: Sphinx, config: Config) -> None:
+    """Leave out the launch buttons of a book without an address; the theme would stumble."""
+    if not config.html_theme_options.get("repository_url"):
+        config.html_theme_options.pop("launch_buttons", None)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the role."""
+    """Register the role, and what looks for the address."""
     app.add_role("offer", Offer())
+    app.connect("config-inited", without_address)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
