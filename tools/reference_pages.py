@@ -1,4 +1,4 @@
-"""A Sphinx extension: how the reference is read from the docstrings, and how proofs fold.
+"""A Sphinx extension: how the reference is read from the docstrings; folded proofs; the index.
 
 It rests on autodoc, sphinx-click and sphinx-proof. Nothing here is imported by ``ngs``.
 """
@@ -12,9 +12,11 @@ from typing import Any
 import click
 from docutils import nodes
 from numpy.typing import ArrayLike
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import PycodeError
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.transforms import SphinxTransform
 from sphinx.util.typing import stringify_annotation
 
 # Keras asks for its backend when it is imported, and the book brings torch. JAX is to look for no
@@ -114,6 +116,21 @@ def say_defaults(app: Sphinx, context: click.Context, lines: list[str]) -> None:
     lines[:] = said
 
 
+class IndexStatements(SphinxTransform):
+    """Put the titles of theorems, definitions and algorithms into the index."""
+
+    default_priority = 700  # before the domains collect what a page has
+
+    def apply(self, **kwargs: Any) -> None:
+        """Insert an entry before each of them."""
+        for part in list(self.document.findall(nodes.Admonition)):
+            if "realtype" not in part or not part["title"]:
+                continue
+            title = part["title"].strip(" ()").replace("`", "")
+            entry = addnodes.index(entries=[("single", title, part["label"], "", None)])
+            part.parent.insert(part.parent.index(part), entry)
+
+
 def tidy(app: Sphinx, doctree: nodes.document) -> None:
     """Call attributes what docstrings call them; give folded proofs a title that can be clicked.
 
@@ -143,6 +160,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", keep_constant, priority=100)
     app.connect("autodoc-process-docstring", restore_constant, priority=900)
     app.connect("autodoc-process-signature", sign)
+    app.add_transform(IndexStatements)
     app.connect("doctree-read", tidy)
     app.connect("sphinx-click-process-description", shape)
     app.connect("sphinx-click-process-options", say_defaults)
