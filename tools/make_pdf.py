@@ -7,6 +7,7 @@ tools/browser.py and pypdf; book/_static/print.css is the typography.
 
 import html
 import io
+import json
 import os
 import posixpath
 import shutil
@@ -21,6 +22,7 @@ import matplotlib as mpl
 from browser import find_browser, open_browser, open_page
 from bs4 import Tag
 from cover import cover
+from pdf_tags import thin_tags
 from playwright.sync_api import Page
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import Fit, NameObject, TextStringObject
@@ -31,6 +33,7 @@ from xhtml import (
     built_pages,
     formulas,
     mathjax,
+    pages,
     parts,
     plain_id,
     read,
@@ -45,11 +48,14 @@ FONTS = {
     ("Book Serif", 400, "italic"): "STIXGeneralItalic.ttf",
     ("Book Serif", 700, "normal"): "STIXGeneralBol.ttf",
     ("Book Serif", 700, "italic"): "STIXGeneralBolIta.ttf",
+    ("Book Signs", 400, "normal"): "DejaVuSans.ttf",  # arrows and the like
     ("Book Mono", 400, "normal"): "DejaVuSansMono.ttf",
     ("Book Mono", 400, "italic"): "DejaVuSansMono-Oblique.ttf",
     ("Book Mono", 700, "normal"): "DejaVuSansMono-Bold.ttf",
     ("Book Mono", 700, "italic"): "DejaVuSansMono-BoldOblique.ttf",
 }
+SHORT = 14
+"""So many lines of code or output stay on one page."""
 ROMAN = ("", "I", "II", "III", "IV", "V", "VI", "VII")
 TYPESET = """
 async () => {
@@ -61,9 +67,10 @@ async () => {
     formula.setAttribute('role', 'img');
     formula.setAttribute('aria-label', formula.closest('.tex').dataset.tex);
     // a formula in a line cannot break: one that is wider than the column shrinks a little
-    const room = formula.closest('.math, p, td').parentElement.clientWidth;
-    const width = formula.getBoundingClientRect().width;
-    if (width > room) formula.style.fontSize = `${100 * room / width}%`;
+    let block = formula.parentElement;
+    while (getComputedStyle(block).display.startsWith('inline')) block = block.parentElement;
+    const room = block.clientWidth, width = formula.getBoundingClientRect().width;
+    if (room && width > room) formula.style.fontSize = `${100 * room / width}%`;
   }
   return document.querySelectorAll('mjx-merror').length;
 }
@@ -71,7 +78,7 @@ async () => {
 
 
 class Entry(NamedTuple):
-    """A line of the table of contents: depth (0 part, 1 page, 2 section), text, title, target."""
+    """A line of the table of contents: depth (0 part, 1 page, 2 below), text, title, target."""
 
     depth: int
     text: str
@@ -105,6 +112,9 @@ def chapter(folder: Path, page: str, known: set[str]) -> Tag:
     for image in body.find_all("img"):
         image["src"] = (folder / page).parent.joinpath(image["src"]).resolve().as_uri()
     _unwrap_plain_tokens(body)
+    for node in body.find_all("pre"):
+        if node.get_text().count("\n") <= SHORT:
+            node["class"] = ["short"]
     for node in body.select(".tex2jax_ignore, .mathjax_ignore"):
         node["class"] = [c for c in node["class"] if not c.endswith("jax_ignore")]
     for node, tex, displayed in formulas(body):
@@ -134,10 +144,12 @@ def contents(chapters: dict[str, Tag]) -> list[Entry]:
             text = f"Part {ROMAN[number]}. {part.title}"
             entries.append(Entry(0, text, html.escape(text), f"part-{number}"))
         for page in part.pages:
-            heading = chapters[page].h1
+            heading = chapters[page.file].h1
             assert heading is not None
-            entries.append(_entry(1, heading, name_of(page)))
-            for section in chapters[page].select("section[id] > h2"):
+            entries.append(_entry(1 + page.level, heading, name_of(page.file)))
+            if not (ROOT / f"{page.file}.ipynb").is_file():
+                continue  # what is not a chapter is not read through
+            for section in chapters[page.file].select("section[id] > h2"):
                 entries.append(_entry(2, section, section.parent["id"]))
     return entries
 
@@ -155,7 +167,7 @@ def table(entries: list[Entry]) -> str:
             f'<a href="#{entry.target}"><span>{entry.markup}</span><span class="dots"></span>'
             f'<span class="number" data-target="{entry.target}">0</span></a>'
         )
-        kind = ("part-line", "chapter-line", "section-line")[entry.depth]
+        kind = ("part-line", "page-line", "section-line")[entry.depth]
         lines.append(f'<div class="{kind}">{link}</div>')
     return "".join([*lines, "</nav>"])
 
@@ -184,7 +196,7 @@ def styles(folder: Path, entries: list[Entry]) -> str:
     rules.append("@page cover {margin: 0} ")
     rules.append(f"@page contents {{@bottom-center {{{number}}}}}")
     for entry in entries:
-        if entry.depth == 1:
+        if "--" not in entry.target and entry.depth:
             title = entry.text.replace("\\", "\\\\").replace('"', '\\"')
             head = f'content: "{title}"; font: italic 9pt "Book Serif"; color: #444'
             line = "border-bottom: 0.2mm solid #b9c6d1; margin-bottom: 4mm; vertical-align: bottom"
@@ -198,24 +210,31 @@ def styles(folder: Path, entries: list[Entry]) -> str:
 
 def document(folder: Path) -> tuple[str, list[Entry]]:
     """Return the whole book as one HTML page, and the lines of its table of contents."""
-    known = {name_of(page) for part in parts() for page in part.pages}
-    chapters = {p: chapter(folder, p, known) for part in parts() for p in part.pages}
+    known = {name_of(page) for page in pages()}
+    chapters = {page: chapter(folder, page, known) for page in pages()}
     entries = contents(chapters)
     pieces = [cover(), imprint(), table(entries)]
     for number, part in enumerate(parts()):
         if part.title:
             (entry,) = (e for e in entries if e.target == f"part-{number}")
-            titles = [e.markup for e in entries if e.target in {name_of(p) for p in part.pages}]
+            own = {name_of(page.file) for page in part.pages}
+            titles = [e.markup for e in entries if e.target in own and e.depth == 1]
             lines = "".join(f"<p>{title}</p>" for title in titles)
             pieces.append(f'<section class="part" id="part-{number}"><h1>{entry.markup}</h1>')
             pieces.append(f"{lines}</section>")
-        pieces += [str(chapters[page]) for page in part.pages]
+        pieces += [str(chapters[page.file]) for page in part.pages]
     title = html.escape(settings()["title"])
     script = (mathjax() / "tex-chtml.js").as_uri()
+    options = {
+        "ignoreHtmlClass": "page|contents|part",
+        "processHtmlClass": "tex",
+        "enableMenu": False,
+        # a second, hidden copy of every formula would be in the text of the PDF
+        "menuOptions": {"settings": {"assistiveMml": False}},
+    }
     head = (
         f'<meta charset="utf-8"><title>{title}</title><style>{styles(folder, entries)}</style>'
-        '<script>MathJax = {options: {ignoreHtmlClass: "page|contents|part", '
-        'processHtmlClass: "tex", enableMenu: false, enableAssistiveMml: false}}</script>'
+        f"<script>MathJax = {json.dumps({'options': options})}</script>"
         f'<script async src="{script}"></script>'
     )
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(pieces)}', entries
@@ -237,8 +256,11 @@ def printed(page: Page) -> bytes:
 
 def finished(pdf: bytes, entries: list[Entry]) -> PdfWriter:
     """Give the PDF its outline and its metadata."""
-    writer = PdfWriter(clone_from=io.BytesIO(pdf))
+    reader = PdfReader(io.BytesIO(pdf))
+    thin_tags(reader)
+    writer = PdfWriter(clone_from=reader)
     where = places(pdf)
+    heights = reader.named_destinations
     above: dict[int, object] = {}
     for entry in entries:
         page = where[entry.target] - 1
@@ -247,7 +269,7 @@ def finished(pdf: bytes, entries: list[Entry]) -> PdfWriter:
             title=entry.text,
             page_number=page,
             parent=parents[-1] if parents else None,
-            fit=Fit.fit(),
+            fit=Fit.xyz(top=heights[f"/{entry.target}"].top),
             is_open=False,
         )
         above = {d: i for d, i in above.items() if d < entry.depth} | {entry.depth: item}

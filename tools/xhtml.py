@@ -25,11 +25,18 @@ SUBTITLE = "A book you can run"
 INLINE, DISPLAYED = re.compile(r"\\\((.*)\\\)", re.S), re.compile(r"\\\[(.*)\\\]", re.S)
 
 
+class Leaf(NamedTuple):
+    """A page of the book: its file without the ending, and 1 where it belongs to the one before."""
+
+    file: str
+    level: int
+
+
 class Part(NamedTuple):
     """A part of the book: its title (none for the opening page) and its pages."""
 
     title: str | None
-    pages: list[str]
+    pages: list[Leaf]
 
 
 def settings() -> dict[str, Any]:
@@ -40,14 +47,19 @@ def settings() -> dict[str, Any]:
 def parts() -> list[Part]:
     """Return the parts of the book in their order, from ``_toc.yml``."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    opening = Part(None, [toc["root"]])
-    return [opening, *(Part(p["caption"], [*_files(p["chapters"])]) for p in toc["parts"])]
+    opening = Part(None, [Leaf(toc["root"], 0)])
+    return [opening, *(Part(p["caption"], [*_leaves(p["chapters"])]) for p in toc["parts"])]
 
 
-def _files(entries: list[dict[str, Any]]) -> Iterator[str]:
+def _leaves(entries: list[dict[str, Any]], level: int = 0) -> Iterator[Leaf]:
     for entry in entries:
-        yield entry["file"]
-        yield from _files(entry.get("sections", []))
+        yield Leaf(entry["file"], level)
+        yield from _leaves(entry.get("sections", []), 1)
+
+
+def pages() -> list[str]:
+    """Return the files of all pages in their order, without the ending."""
+    return [page.file for part in parts() for page in part.pages]
 
 
 @contextmanager
@@ -64,6 +76,8 @@ def built_pages(static: Path | None = None, **epub: Any) -> Iterator[Path]:
         click.ClickException: Sphinx failed; its words are passed on.
     """
     config = settings()
+    for buttons in ("launch_buttons", "repository"):
+        config.pop(buttons, None)
     sphinx = config["sphinx"]
     sphinx["extra_extensions"].remove("sphinx-mathjax-offline")  # it copies files for web pages
     sphinx["local_extensions"] = {
