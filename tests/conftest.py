@@ -1,16 +1,18 @@
-"""What holds for all tests: Keras runs on torch where a test does not say otherwise. And the wheel,
-built and installed far from the checkout.
+"""What holds for all tests: Keras runs on torch where a test does not say otherwise. The wheel,
+built and installed far from the checkout. The book, built once a run, and a browser to open it in.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import pages
 import pytest
+from playwright.sync_api import Browser
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -74,3 +76,44 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
     (packages / "lent.pth").write_text(lent)
     return run
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of the book; the workers of a run share one build."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    return pages.build_once(shared / "book")
+
+
+# A module's, not the session's: while Playwright runs, no other loop can, and notebooks need one.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    try:
+        pages.browser_tool.find_browser()
+    except pages.browser_tool.NoBrowserError as error:
+        pytest.skip(str(error))
+    with pages.browser_tool.open_browser() as opened:
+        yield opened
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the pages weigh and how long they take; all of them with -v, else the worst."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    measured = [
+        value
+        for r in reports
+        for name, value in getattr(r, "user_properties", [])
+        if name == "page"
+    ]
+    if not measured:
+        return
+    heaviest = sorted(measured, key=lambda page: -page[1])
+    slowest = sorted(measured, key=lambda page: -page[2])
+    worst = [page for page in heaviest if page in heaviest[:3] or page in slowest[:3]]
+    shown = heaviest if terminalreporter.verbosity > 0 else worst
+    terminalreporter.section(f"pages: {len(measured)} opened")
+    for name, size, seconds in shown:
+        terminalreporter.line(f"{name:32} {size / 1e3:7,.0f} kB {seconds:6.1f} s until typeset")

@@ -152,24 +152,6 @@ def test_nbval_notices_a_changed_output(tmp_path):
     assert "1 failed" in done.stdout
 
 
-@pytest.fixture(scope="module")
-def html(tmp_path_factory):
-    """Build the book as `make book` does, elsewhere."""
-    made = subprocess.run(["make", "book/_static/course/setup.zip"], cwd=ROOT)
-    assert made.returncode == 0
-    out = tmp_path_factory.mktemp("book")
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(ROOT)]
-    done = subprocess.run(
-        [*command, "-W", "-n", "--keep-going", "--quiet", "--path-output", str(out)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    said = (done.stdout + done.stderr).lower()
-    assert "warning" not in said, said
-    return out / "_build/html"
-
-
 def parsed(html):
     return {
         page: BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")

@@ -43,6 +43,16 @@
     sidebar?.setAttribute("aria-label", "The book");
   };
 
+  // Who closes a sidebar that covers the page is to be where it was opened.
+  const comeBack = () => {
+    for (const side of ["primary", "secondary"]) {
+      const button = document.querySelector(`button.${side}-toggle`);
+      document
+        .getElementById(`pst-${side}-sidebar-modal`)
+        ?.addEventListener("close", () => setTimeout(() => button?.focus()));
+    }
+  };
+
   // Chapters with pages below them fold in the list: the button is an arrow and nothing else.
   const nameArrows = () => {
     for (const arrow of document.querySelectorAll(".bd-links summary")) {
@@ -62,6 +72,7 @@
   const start = () => {
     nameSidebar();
     nameArrows();
+    comeBack();
     nameToggles();
     nameScrollers();
     let waiting = 0;
