@@ -6,6 +6,7 @@ latest; book/statistics.md shows them. It rests on nbclient.
 """
 
 import json
+import resource
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import nbformat
@@ -96,8 +98,24 @@ def replace(path: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def execute(path: Path, advance: Callable[[], object]) -> float:
-    """Run one notebook and store its outputs; return the seconds, with the start of the kernel.
+class Spent(NamedTuple):
+    """What a run took, with the start of the kernel: by the clock, and of the cores.
+
+    Other work on the machine makes the first longer, and not the second.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+
+def cpu_seconds() -> float:
+    """Return what all kernels that have ended took of the cores, with processes of their own."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
+
+
+def execute(path: Path, advance: Callable[[], object]) -> Spent:
+    """Run one notebook, store its outputs, and return what that took.
 
     Raises:
         FailedError: it could not be read, run or stored, or was edited meanwhile. Its file is as
@@ -108,16 +126,16 @@ def execute(path: Path, advance: Callable[[], object]) -> float:
         notebook = nbformat.reads(before.decode("utf-8"), as_version=4)
     except (OSError, ValueError, nbformat.ValidationError) as error:
         raise FailedError(f"it is no notebook that can be read: {type(error).__name__}") from error
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), cpu_seconds()
     run(notebook, path.parent, advance)
-    seconds = time.perf_counter() - start
+    spent = Spent(time.perf_counter() - start, cpu_seconds() - start_cpu)
     if not path.is_file() or path.read_bytes() != before:
         raise FailedError("it was edited while it ran, so nothing was stored: run it again")
     try:
         replace(path, nbformat.writes(notebook) + "\n")
     except OSError as error:
         raise FailedError(f"it could not be stored: {error.strerror}") from error
-    return seconds
+    return spent
 
 
 def named(path: Path) -> str:
@@ -155,7 +173,7 @@ def main(notebooks: Sequence[Path], records: Path) -> None:
     """Run NOTEBOOKS from top to bottom, store their outputs, and record what it took."""
     failed = 0
     unrecorded = ""
-    spent = 0.0
+    total = 0.0
     counts = [cells(path) for path in notebooks]
     with tqdm(total=sum(counts), unit="cell") as progress:
         for path, count in zip(notebooks, counts, strict=True):
@@ -163,25 +181,25 @@ def main(notebooks: Sequence[Path], records: Path) -> None:
             until = progress.n + count
             origin = provenance(torch.device("cpu"))  # of the moment at which it starts
             try:
-                seconds = execute(path, progress.update)
+                spent = execute(path, progress.update)
             except FailedError as error:
                 failed += 1
                 progress.write(f"execute: {path}: {error}", file=sys.stderr)
             else:
-                spent += seconds
+                total += spent.seconds
                 if origin["commit"] is None:
                     unrecorded = "this is no git checkout"
                 elif origin["modified"]:
                     unrecorded = "ngs/ has changes that are not committed"
                 else:
-                    measured = {"cells": count, "seconds": round(seconds, 1)}
+                    took = {key: round(value, 1) for key, value in spent._asdict().items()}
                     name = named(path)
                     command = f"python tools/execute.py {name}"
                     who = {"kind": "execution", "command": command, "notebook": name}
-                    keep(records, {**who, **measured, **origin})
+                    keep(records, {**who, "cells": count, **took, **origin})
             progress.update(until - progress.n)
     done = len(notebooks) - failed
-    click.echo(f"execute: {done} of {len(notebooks)} notebooks run and stored, {spent:.0f} seconds")
+    click.echo(f"execute: {done} of {len(notebooks)} notebooks run and stored, {total:.0f} seconds")
     if unrecorded:
         click.echo(f"execute: their seconds were not recorded, since {unrecorded}")
     if failed:

@@ -28,6 +28,7 @@ def row(record: Record) -> str:
         f"{{doc}}`{title(record['notebook'])} <{page}>`",
         record["cells"],
         f"{record['seconds']:.1f}",
+        f"{record['cpu_seconds']:.1f}",
         record["date"][:10],
         *(versions[name] for name in ("python", "numpy", "torch", "ngs")),
         f"`{record['commit'][:7]}`",
@@ -39,6 +40,7 @@ def page(records: list[Record]) -> str:
     """Return the appendix as a page of the book."""
     longest = max(records, key=lambda record: record["seconds"])
     total = sum(record["seconds"] for record in records)
+    cpu = sum(record["cpu_seconds"] for record in records)
     machines = dict.fromkeys(
         f"{record['device']}, {record['threads']} threads" for record in records
     )
@@ -48,16 +50,19 @@ def page(records: list[Record]) -> str:
             "# Execution Statistics",
             "",
             "Each notebook was last run like this, from top to bottom in a fresh kernel, by",
-            "`make execute`. The seconds include the start of the kernel. Other work ran on the",
-            "same cores, so a quiet machine of this kind is faster, never slower.",
+            "`make execute`. Seconds are by the clock, with the start of the kernel; CPU seconds",
+            "are what the notebook took of all cores together. Other work ran on the same cores,",
+            "and made the first longer than they are on a machine that is quiet.",
             "",
-            "| notebook | code cells | seconds | date | Python | NumPy | torch | ngs | commit |",
-            "|---|--:|--:|---|---|---|---|---|---|",
+            "| notebook | code cells | seconds | CPU seconds | date | Python | NumPy | torch | ngs "
+            "| commit |",
+            "|---|--:|--:|--:|---|---|---|---|---|---|",
             *map(row, records),
             "",
-            f"In all {total:.0f} seconds; the longest is {title(longest['notebook'])}, with",
-            f"{longest['seconds']:.0f}. A notebook takes about a minute at the most on two cores,",
-            "and none needs a graphics card or a network.",
+            f"In all {total:.0f} seconds, and {cpu:.0f} CPU seconds. The longest is",
+            f"{title(longest['notebook'])}: {longest['seconds']:.0f} seconds.",
+            "On two cores that are free a notebook takes about a minute at the most; none needs a",
+            "graphics card or a network.",
             "",
             f"Run on: {'; '.join(machines)}.",
             "",
