@@ -117,12 +117,19 @@ def say_defaults(app: Sphinx, context: click.Context, lines: list[str]) -> None:
 
 
 class IndexStatements(SphinxTransform):
-    """Put the titles of theorems, definitions and algorithms into the index."""
+    """Put the titles of theorems, definitions and algorithms into the index.
+
+    Options of commands are left out of it: five commands share most of them, and they would fill
+    its first screens.
+    """
 
     default_priority = 700  # before the domains collect what a page has
 
     def apply(self, **kwargs: Any) -> None:
         """Insert an entry before each of them."""
+        for part in self.document.findall(addnodes.index):
+            entries = part.get("entries", [])
+            part["entries"] = [e for e in entries if "command line option" not in e[1]]
         for part in list(self.document.findall(nodes.Admonition)):
             if "realtype" not in part or not part["title"]:
                 continue
