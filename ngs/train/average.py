@@ -34,7 +34,7 @@ class WeightAverage:
     Args:
         config: its ``average`` must be above 0.
         model: whose weights.
-        total_steps: T.
+        total_steps: the T of the decay.
     """
 
     def __init__(self, config: TrainConfig, model: nn.Module, total_steps: int) -> None:
