@@ -5,12 +5,14 @@ HTML := _build/html/index.html
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test soak lint execute pages course downloads links serve lab clean
+.PHONY: help env book test soak lint execute pages pdf epub course downloads links serve lab clean
 
 help:
 	@echo "make book     build the book as HTML and print where its first page is"
 	@echo "make test     run the tests, and every notebook against its stored outputs"
 	@echo "make soak     run what is too long for every day"
+	@echo "make pdf      the book as one PDF, printed by Chromium"
+	@echo "make epub     the book as one EPUB, its mathematics as MathML; needs Chromium too"
 	@echo "make serve    show the built book at http://127.0.0.1:$(PORT)"
 	@echo "make lab      open the notebooks in JupyterLab"
 	@echo "make execute  run all notebooks and store their outputs (NOTEBOOKS=... for some)"
@@ -46,6 +48,12 @@ book: env $(DOWNLOADS)
 	@echo "book: building the HTML from the notebooks' stored outputs"
 	@.venv/bin/jupyter-book build . -W -n --keep-going --quiet
 	@echo "book: ready. Its first page: $$(pwd)/$(HTML)"
+
+pdf: env
+	@$(PYTHON_BIN) tools/make_pdf.py
+
+epub: env
+	@$(PYTHON_BIN) tools/make_epub.py
 
 # One thread for each of the two workers: threads that wait for a core slow small tensors down a
 # hundredfold.

@@ -7,6 +7,7 @@ tools/browser.py and pypdf; book/_static/print.css is the typography.
 
 import html
 import io
+import itertools
 import json
 import os
 import posixpath
@@ -15,12 +16,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import click
 import matplotlib as mpl
 from browser import find_browser, open_browser, open_page
-from bs4 import Tag
+from bs4 import BeautifulSoup, Tag
 from cover import cover
 from pdf_tags import thin_tags
 from playwright.sync_api import Page
@@ -30,11 +30,12 @@ from xhtml import (
     ROOT,
     STYLE,
     SUBTITLE,
+    Entry,
     built_pages,
+    contents,
     formulas,
     mathjax,
     pages,
-    parts,
     plain_id,
     read,
     settings,
@@ -56,7 +57,6 @@ FONTS = {
 }
 SHORT = 14
 """So many lines of code or output stay on one page."""
-ROMAN = ("", "I", "II", "III", "IV", "V", "VI", "VII")
 TYPESET = """
 async () => {
   await MathJax.startup.promise;
@@ -72,23 +72,44 @@ async () => {
     const room = block.clientWidth, width = formula.getBoundingClientRect().width;
     if (room && width > room) formula.style.fontSize = `${100 * room / width}%`;
   }
-  return document.querySelectorAll('mjx-merror').length;
+  const faults = [...document.querySelectorAll('mjx-merror')].map(
+    node => `a formula that MathJax does not understand: ${node.closest('.tex').dataset.tex}`);
+  const edge = document.documentElement.clientWidth + 1;
+  for (const node of document.querySelectorAll('pre, table, figure, .math, h1, h2, h3, .sig'))
+    if (node.getBoundingClientRect().right > edge)
+      faults.push(`wider than the page: ${node.textContent.trim().slice(0, 60)}`);
+  return faults;
 }
 """
+COLUMN = 605
+"""The width of the text, A4 less its margins, in CSS pixels."""
 
-
-class Entry(NamedTuple):
-    """A line of the table of contents: depth (0 part, 1 page, 2 below), text, title, target."""
-
-    depth: int
-    text: str
-    markup: str
-    target: str
+TITLES = """
+() => [...document.querySelectorAll('.contents .title')].map(title => {
+  const copy = title.cloneNode(true);
+  for (const formula of copy.querySelectorAll('.tex'))
+    formula.innerHTML = MathJax.tex2mml(formula.dataset.tex);
+  return copy.textContent.replace(/\\s+/g, ' ').trim();
+})
+"""
 
 
 def name_of(page: str) -> str:
     """Return the id that a page of the book has in the PDF."""
     return plain_id(page.removeprefix("book/"))
+
+
+def target_of(entry: Entry) -> str:
+    """Return the id in the PDF that a line of the table of contents leads to."""
+    if entry.depth == 0:
+        return f"part-{name_of(entry.page)}"
+    return name_of(entry.page) if entry.section is None else entry.section
+
+
+def text_of(markup: str) -> str:
+    """Return a title without its markup; a formula is its TeX."""
+    text = BeautifulSoup(markup, "html.parser").get_text()
+    return " ".join(text.replace("\\(", "").replace("\\)", "").split())
 
 
 def chapter(folder: Path, page: str, known: set[str]) -> Tag:
@@ -112,6 +133,8 @@ def chapter(folder: Path, page: str, known: set[str]) -> Tag:
     for image in body.find_all("img"):
         image["src"] = (folder / page).parent.joinpath(image["src"]).resolve().as_uri()
     _unwrap_plain_tokens(body)
+    for link in body.select(".genindextable a[href^='#']"):
+        link.append(BeautifulSoup(f" {number(link['href'][1:])}", "html.parser"))
     for node in body.find_all("pre"):
         if node.get_text().count("\n") <= SHORT:
             node["class"] = ["short"]
@@ -120,11 +143,11 @@ def chapter(folder: Path, page: str, known: set[str]) -> Tag:
     for node, tex, displayed in formulas(body):
         node["class"] = ["math", "tex"]
         node["data-tex"] = tex
-        number = node.select_one(".eqno")
+        label = node.select_one(".eqno")
         node.clear()
         node.append(f"\\[{tex}\\]" if displayed else f"\\({tex}\\)")
-        if number:
-            node.insert(0, number)
+        if label:
+            node.insert(0, label)
     body.name, body.attrs = "section", {"id": own, "class": "page", "style": f"page: {own}"}
     return body
 
@@ -136,27 +159,9 @@ def _unwrap_plain_tokens(body: Tag) -> None:
             node.unwrap()
 
 
-def contents(chapters: dict[str, Tag]) -> list[Entry]:
-    """Return the lines of the table of contents."""
-    entries = []
-    for number, part in enumerate(parts()):
-        if part.title:
-            text = f"Part {ROMAN[number]}. {part.title}"
-            entries.append(Entry(0, text, html.escape(text), f"part-{number}"))
-        for page in part.pages:
-            heading = chapters[page.file].h1
-            assert heading is not None
-            entries.append(_entry(1 + page.level, heading, name_of(page.file)))
-            if not (ROOT / f"{page.file}.ipynb").is_file():
-                continue  # what is not a chapter is not read through
-            for section in chapters[page.file].select("section[id] > h2"):
-                entries.append(_entry(2, section, section.parent["id"]))
-    return entries
-
-
-def _entry(depth: int, heading: Tag, target: str) -> Entry:
-    plain = heading.get_text().replace("\\(", "").replace("\\)", "")
-    return Entry(depth, " ".join(plain.split()), heading.decode_contents(), target)
+def number(target: str) -> str:
+    """Return the place for the number of the page on which something stands."""
+    return f'<span class="number" data-target="{target}">0</span>'
 
 
 def table(entries: list[Entry]) -> str:
@@ -164,8 +169,8 @@ def table(entries: list[Entry]) -> str:
     lines = ['<nav class="contents"><h1 id="contents">Contents</h1>']
     for entry in entries:
         link = (
-            f'<a href="#{entry.target}"><span>{entry.markup}</span><span class="dots"></span>'
-            f'<span class="number" data-target="{entry.target}">0</span></a>'
+            f'<a href="#{target_of(entry)}"><span class="title">{entry.markup}</span>'
+            f'<span class="dots"></span>{number(target_of(entry))}</a>'
         )
         kind = ("part-line", "page-line", "section-line")[entry.depth]
         lines.append(f'<div class="{kind}">{link}</div>')
@@ -192,20 +197,28 @@ def styles(folder: Path, entries: list[Entry]) -> str:
         f'src: url("{(fonts / file).as_uri()}")}}'
         for (family, weight, style), file in FONTS.items()
     ]
-    number = 'content: counter(page); font: 9pt "Book Serif"; color: #444'
+    count = 'content: counter(page); font: 9pt "Book Serif"; color: #444'
     rules.append("@page cover {margin: 0} ")
-    rules.append(f"@page contents {{@bottom-center {{{number}}}}}")
+    rules.append(f"@page contents {{@bottom-center {{{count}}}}}")
     for entry in entries:
-        if "--" not in entry.target and entry.depth:
-            title = entry.text.replace("\\", "\\\\").replace('"', '\\"')
+        if entry.depth and entry.section is None:
+            title = text_of(entry.markup).replace("\\", "\\\\").replace('"', '\\"')
             head = f'content: "{title}"; font: italic 9pt "Book Serif"; color: #444'
             line = "border-bottom: 0.2mm solid #b9c6d1; margin-bottom: 4mm; vertical-align: bottom"
             rules.append(
-                f"@page {entry.target} {{@bottom-center {{{number}}} "
+                f"@page {target_of(entry)} {{@bottom-center {{{count}}} "
                 f"@top-left {{{head}; {line}; width: 100%; text-align: left}}}}"
             )
     pygments = (folder / "_static/pygments.css").read_text(encoding="utf-8")
     return "\n".join([pygments, STYLE.read_text(encoding="utf-8"), *rules])
+
+
+def part_page(part: Entry, entries: list[Entry]) -> str:
+    """Return the page that opens a part: its title and those of its chapters."""
+    after = entries[entries.index(part) + 1 :]
+    own = itertools.takewhile(lambda entry: entry.depth, after)
+    titles = "".join(f"<p>{e.markup}</p>" for e in own if e.depth == 1)
+    return f'<section class="part" id="{target_of(part)}"><h1>{part.markup}</h1>{titles}</section>'
 
 
 def document(folder: Path) -> tuple[str, list[Entry]]:
@@ -214,15 +227,11 @@ def document(folder: Path) -> tuple[str, list[Entry]]:
     chapters = {page: chapter(folder, page, known) for page in pages()}
     entries = contents(chapters)
     pieces = [cover(), imprint(), table(entries)]
-    for number, part in enumerate(parts()):
-        if part.title:
-            (entry,) = (e for e in entries if e.target == f"part-{number}")
-            own = {name_of(page.file) for page in part.pages}
-            titles = [e.markup for e in entries if e.target in own and e.depth == 1]
-            lines = "".join(f"<p>{title}</p>" for title in titles)
-            pieces.append(f'<section class="part" id="part-{number}"><h1>{entry.markup}</h1>')
-            pieces.append(f"{lines}</section>")
-        pieces += [str(chapters[page.file]) for page in part.pages]
+    for entry in entries:
+        if entry.depth == 0:
+            pieces.append(part_page(entry, entries))
+        elif entry.section is None:
+            pieces.append(str(chapters[entry.page]))
     title = html.escape(settings()["title"])
     script = (mathjax() / "tex-chtml.js").as_uri()
     options = {
@@ -237,7 +246,10 @@ def document(folder: Path) -> tuple[str, list[Entry]]:
         f"<script>MathJax = {json.dumps({'options': options})}</script>"
         f'<script async src="{script}"></script>'
     )
-    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(pieces)}', entries
+    return (
+        f'<!DOCTYPE html><html lang="en"><head>{head}</head><body class="book-pdf">{"".join(pieces)}',
+        entries,
+    )
 
 
 def places(pdf: bytes) -> dict[str, int]:
@@ -254,22 +266,22 @@ def printed(page: Page) -> bytes:
     return page.pdf(prefer_css_page_size=True, print_background=True, tagged=True)
 
 
-def finished(pdf: bytes, entries: list[Entry]) -> PdfWriter:
-    """Give the PDF its outline and its metadata."""
+def finished(pdf: bytes, entries: list[Entry], titles: list[str]) -> PdfWriter:
+    """Give the PDF its outline, with these titles, and its metadata."""
     reader = PdfReader(io.BytesIO(pdf))
     thin_tags(reader)
     writer = PdfWriter(clone_from=reader)
     where = places(pdf)
     heights = reader.named_destinations
     above: dict[int, object] = {}
-    for entry in entries:
-        page = where[entry.target] - 1
+    for entry, title in zip(entries, titles, strict=True):
+        page = where[target_of(entry)] - 1
         parents = [above[d] for d in range(entry.depth) if d in above]
         item = writer.add_outline_item(
-            title=entry.text,
+            title=title,
             page_number=page,
             parent=parents[-1] if parents else None,
-            fit=Fit.xyz(top=heights[f"/{entry.target}"].top),
+            fit=Fit.xyz(top=heights[f"/{target_of(entry)}"].top),
             is_open=False,
         )
         above = {d: i for d, i in above.items() if d < entry.depth} | {entry.depth: item}
@@ -294,7 +306,8 @@ def make_pdf(folder: Path, goal: Path) -> None:
     """Print the pages in a folder that `xhtml.built_pages` has made.
 
     Raises:
-        click.ClickException: a formula could not be typeset, or the pages moved between the runs.
+        click.ClickException: a formula could not be typeset, something is wider than the page (all
+            would shrink), or the pages moved between the runs.
     """
     text, entries = document(folder)
     with TemporaryDirectory(prefix="ngs-pdf-") as place:
@@ -303,9 +316,11 @@ def make_pdf(folder: Path, goal: Path) -> None:
         with open_browser() as browser, open_page(browser) as page:
             page.set_default_timeout(300_000)
             stage("pdf", "typesetting the formulas")
+            page.emulate_media(media="print")
+            page.set_viewport_size({"width": COLUMN, "height": 900})
             page.goto(book.as_uri())
-            if failed := page.evaluate(TYPESET):
-                raise click.ClickException(f"{failed} formulas could not be typeset")
+            if faults := page.evaluate(TYPESET):
+                raise click.ClickException("\n".join(faults))
             stage("pdf", "printing, to learn on which page everything stands")
             first = places(printed(page))
             page.evaluate(
@@ -313,6 +328,7 @@ def make_pdf(folder: Path, goal: Path) -> None:
                 "node => node.textContent = places[node.dataset.target])",
                 first,
             )
+            titles = page.evaluate(TITLES)
             stage("pdf", "printing, with the numbers of the pages")
             pdf = printed(page)
     if places(pdf) != first:
@@ -320,7 +336,7 @@ def make_pdf(folder: Path, goal: Path) -> None:
     stage("pdf", "outline and metadata")
     goal.parent.mkdir(parents=True, exist_ok=True)
     part = goal.with_suffix(".part")
-    finished(pdf, entries).write(part)
+    finished(pdf, entries, titles).write(part)
     part.replace(goal)
 
 

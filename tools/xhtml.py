@@ -4,10 +4,11 @@ Sphinx's EPUB builder writes pages without sidebars, buttons or scripts; the PDF
 both made from them. Rests on jupyter-book and Beautiful Soup.
 """
 
+import html
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from bs4 import BeautifulSoup, Comment, Tag
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLE = ROOT / "book/_static/print.css"
+ROMAN = ("", "I", "II", "III", "IV", "V", "VI", "VII")
 SUBTITLE = "A book you can run"
 INLINE, DISPLAYED = re.compile(r"\\\((.*)\\\)", re.S), re.compile(r"\\\[(.*)\\\]", re.S)
 
@@ -57,6 +59,45 @@ def _leaves(entries: list[dict[str, Any]], level: int = 0) -> Iterator[Leaf]:
         yield from _leaves(entry.get("sections", []), 1)
 
 
+class Entry(NamedTuple):
+    """A line of the table of contents.
+
+    Attributes:
+        depth: 0 for a part, 1 for a page, 2 for what is below.
+        markup: the title as HTML.
+        page: the page's file; of a part, the one of its first page.
+        section: the id of a section; none where the page or the part itself is meant.
+    """
+
+    depth: int
+    markup: str
+    page: str
+    section: str | None
+
+
+def contents(found: Mapping[str, Tag]) -> list[Entry]:
+    """Return the table of contents of pages that have been read.
+
+    Args:
+        found: every page's HTML by its file.
+    """
+    entries = []
+    for number, part in enumerate(parts()):
+        if part.title:
+            title = html.escape(f"Part {ROMAN[number]}. {part.title}")
+            entries.append(Entry(0, title, part.pages[0].file, None))
+        for page, level in part.pages:
+            heading = found[page].h1
+            assert heading is not None
+            entries.append(Entry(1 + level, heading.decode_contents(), page, None))
+            if not (ROOT / f"{page}.ipynb").is_file():
+                continue  # what is not a chapter is not read through
+            for section in found[page].select("section[id] > h2"):
+                assert section.parent is not None
+                entries.append(Entry(2, section.decode_contents(), page, str(section.parent["id"])))
+    return entries
+
+
 def pages() -> list[str]:
     """Return the files of all pages in their order, without the ending."""
     return [page.file for part in parts() for page in part.pages]
@@ -88,7 +129,7 @@ def built_pages(static: Path | None = None, **epub: Any) -> Iterator[Path]:
         "html_css_files": [],
         "html_js_files": [],
         "epub_show_urls": "no",
-        "epub_use_index": False,
+        "html_domain_indices": False,
         "language": "en",
         "version": version("ngs"),
         # a page on paper offers no downloads, so the problem sets need not be there
