@@ -146,6 +146,12 @@ def tidy(app: Sphinx, doctree: nodes.document) -> None:
     for part in doctree.findall(nodes.Element):
         if "proof-content" in part.get("ids", ()):
             part["ids"] = [f"{part.parent['ids'][0]}-content"]
+    for part in list(doctree.findall(addnodes.tabular_col_spec)):
+        # What the index of modules leads to; docutils has hung it onto what makes no HTML.
+        moved = [name for name in part["ids"] if name.startswith("module-")]
+        if moved:
+            part["ids"] = [name for name in part["ids"] if name not in moved]
+            part.parent.insert(part.parent.index(part), nodes.target("", "", ids=moved))
     for proof in doctree.findall(nodes.admonition):
         if "proof" not in proof["ids"]:
             continue
