@@ -25,7 +25,12 @@ browser_tool = load_tool("browser")
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
-OF_SPHINX = ("genindex", "py-modindex", "search")  # pages that no source file stands behind
+OF_SPHINX = (
+    "genindex",
+    "prf-prf",
+    "py-modindex",
+    "search",
+)  # pages that no source file stands behind
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -48,7 +53,7 @@ PAGES = list(dict.fromkeys([*files_of(TOC), *OF_SPHINX]))
 
 def build(out: Path) -> Path:
     """Build the book below ``out`` as ``make book`` does, and return the folder of its pages."""
-    subprocess.run(["make", "book/_static/course/setup.zip"], cwd=ROOT, check=True)
+    subprocess.run(["make", "downloads"], cwd=ROOT, check=True)
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(ROOT)]
     done = subprocess.run(
         [*command, "-W", "-n", "--keep-going", "--quiet", "--path-output", str(out)],
@@ -254,12 +259,14 @@ def weight(visit: Visit) -> int:
 
 # Code is thousands of words in a dozen colours, and axe takes a millisecond for each. Of words
 # whose classes are the same, and those of all that they stand in, three are left as they are; the
-# others become plain text of their block.
+# others become plain text of their block. What is drawn of a formula makes room for itself: its
+# glyphs are not text, and who does not see them reads the MathML beside them.
 THIN = """() => {
   const seen = new Map();
-  for (const block of document.querySelectorAll("pre")) {
-    const words = [...block.querySelectorAll("span")].filter((word) => !word.children.length);
-    for (const word of words) {
+  for (const block of document.querySelectorAll("pre, code, dt.sig")) {
+    const words = [...block.querySelectorAll("span:not(.sentence)")];
+    for (const word of words.reverse()) {  // the inner ones first
+      if (word.children.length || word.id) continue;
       let key = word.getAttribute("style") || "";
       for (let box = word; box; box = box.parentElement) key += `|${box.tagName}.${box.className}`;
       seen.set(key, (seen.get(key) || 0) + 1);
@@ -267,6 +274,13 @@ THIN = """() => {
     }
     block.normalize();
   }
+  const drawn = [...document.querySelectorAll("mjx-math")];
+  const sizes = drawn.map((formula) => formula.getBoundingClientRect());
+  drawn.forEach((formula, i) => {
+    formula.replaceChildren();
+    const { width, height } = sizes[i];
+    formula.style.cssText = `display: inline-block; width: ${width}px; height: ${height}px`;
+  });
 }"""
 
 

@@ -23,7 +23,7 @@
     markLongFormulas();
     for (const [selector, name] of SCROLLERS) {
       for (const box of document.querySelectorAll(`main :is(${selector})`)) {
-        if (box.scrollWidth > box.clientWidth + 1) {
+        if (box.scrollWidth > box.clientWidth) {
           box.tabIndex = 0;
           box.setAttribute("role", "group");
           box.setAttribute("aria-label", `${name}, scrolls sideways`);
