@@ -63,9 +63,6 @@ async () => {
   await document.fonts.ready;
   for (const image of document.images) await image.decode();
   for (const formula of document.querySelectorAll('.tex mjx-container')) {
-    // one tag with the TeX as its alternative, in place of one for every glyph
-    formula.setAttribute('role', 'img');
-    formula.setAttribute('aria-label', formula.closest('.tex').dataset.tex);
     // a formula in a line cannot break: one that is wider than the column shrinks a little
     let block = formula.parentElement;
     while (getComputedStyle(block).display.startsWith('inline')) block = block.parentElement;
@@ -246,10 +243,8 @@ def document(folder: Path) -> tuple[str, list[Entry]]:
         f"<script>MathJax = {json.dumps({'options': options})}</script>"
         f'<script async src="{script}"></script>'
     )
-    return (
-        f'<!DOCTYPE html><html lang="en"><head>{head}</head><body class="book-pdf">{"".join(pieces)}',
-        entries,
-    )
+    body = f'<body class="book-pdf">{"".join(pieces)}</body>'
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head>{body}</html>', entries
 
 
 def places(pdf: bytes) -> dict[str, int]:
