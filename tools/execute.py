@@ -6,6 +6,7 @@ latest; book/statistics.md shows them. It rests on nbclient.
 """
 
 import json
+import os
 import resource
 import signal
 import sys
@@ -31,6 +32,9 @@ from ngs.train.records import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "results/executions.jsonl"
+THREADS = 1
+"""Of each kernel, as in `make test`: threads that wait for a core slow small tensors down tenfold,
+and their number changes the last digits of a training, and so its pictures."""
 
 
 class FailedError(Exception):
@@ -70,7 +74,7 @@ def run(notebook: NotebookNode, folder: Path, advance: Callable[[], object]) -> 
         on_cell_executed=end,
     )
     try:
-        client.execute()
+        client.execute(env={**os.environ, "OMP_NUM_THREADS": str(THREADS)})
     except CellExecutionError as error:
         said = " ".join(f"{error.ename}: {error.evalue}".split())
         raise FailedError(f"cell [{reached}]: {said}") from error
@@ -196,7 +200,7 @@ def main(notebooks: Sequence[Path], records: Path) -> None:
                     name = named(path)
                     command = f"python tools/execute.py {name}"
                     who = {"kind": "execution", "command": command, "notebook": name}
-                    keep(records, {**who, "cells": count, **took, **origin})
+                    keep(records, {**who, "cells": count, **took, **origin, "threads": THREADS})
             progress.update(until - progress.n)
     done = len(notebooks) - failed
     click.echo(f"execute: {done} of {len(notebooks)} notebooks run and stored, {total:.0f} seconds")
