@@ -325,7 +325,7 @@ def test_the_keyboard_reaches_and_moves_everything(page: Page) -> None:
         page.keyboard.press("Tab")
     for name in ("Start of all paths", "Step size η", "Momentum β", "Condition κ", "Function"):
         assert name in names
-    for name in ("Restart", "Gradient descent", "Step size and momentum", "Link to these values"):
+    for name in ("Restart", "Gradient descent", "Step size and momentum", "Copy link"):
         assert name in names
     page.get_by_label("Step size η", exact=True).focus()
     page.keyboard.press("ArrowLeft")
@@ -422,7 +422,7 @@ def test_a_link_carries_every_value_to_another_page(
 ) -> None:
     page.evaluate("NgsLab.labs[0].begin('restart')")
     page.evaluate("NgsLab.labs[0].change({eta: 0.7, restart: 'gradient', x: 1.25, seed: 17})")
-    page.get_by_role("button", name="Link to these values").click()
+    page.get_by_role("button", name="Copy link").click()
     page.wait_for_function("location.hash.startsWith('#lab:')")
     other = opened(browser, page.url)
     assert state(other) == state(page)

@@ -108,7 +108,7 @@
       );
       this.example.select.addEventListener("change", () => this.begin(this.example.select.value));
       this.example.label.className = "lab-said";
-      this.link = html("button", { type: "button" }, "Link to these values");
+      this.link = html("button", { type: "button" }, "Copy link");
       this.link.addEventListener("click", () => this.share());
       const again = html("button", { type: "button" }, "Start again");
       again.addEventListener("click", () => this.begin(this.began));
@@ -287,7 +287,7 @@
         // A browser that allows no copying still has the link in its address bar.
       }
       this.link.textContent = said;
-      setTimeout(() => (this.link.textContent = "Link to these values"), 2500);
+      setTimeout(() => (this.link.textContent = "Copy link"), 2500);
     }
 
     // --- drawing --------------------------------------------------------------------------------
