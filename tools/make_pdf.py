@@ -78,9 +78,21 @@ async () => {
   return faults;
 }
 """
+TRIES = 3
+"""A line near the end of a page may move when the fonts of its page are used a second time."""
 COLUMN = 605
 """The width of the text, A4 less its margins, in CSS pixels."""
 
+FILL_IN = """
+places => {
+  const lost = [];
+  for (const node of document.querySelectorAll('.number')) {
+    node.textContent = places[node.dataset.target] ?? '';
+    if (!node.textContent) lost.push(node.dataset.target);
+  }
+  return lost;
+}
+"""
 TITLES = """
 () => [...document.querySelectorAll('.contents .title')].map(title => {
   const copy = title.cloneNode(true);
@@ -130,8 +142,6 @@ def chapter(folder: Path, page: str, known: set[str]) -> Tag:
     for image in body.find_all("img"):
         image["src"] = (folder / page).parent.joinpath(image["src"]).resolve().as_uri()
     _unwrap_plain_tokens(body)
-    for link in body.select(".genindextable a[href^='#']"):
-        link.append(BeautifulSoup(f" {number(link['href'][1:])}", "html.parser"))
     for node in body.find_all("pre"):
         if node.get_text().count("\n") <= SHORT:
             node["class"] = ["short"]
@@ -222,6 +232,14 @@ def document(folder: Path) -> tuple[str, list[Entry]]:
     """Return the whole book as one HTML page, and the lines of its table of contents."""
     known = {name_of(page) for page in pages()}
     chapters = {page: chapter(folder, page, known) for page in pages()}
+    ids = {node["id"] for body in chapters.values() for node in body.find_all(id=True)}
+    ids |= {name_of(page) for page in chapters}
+    for body in chapters.values():
+        for link in body.select("a[href^='#']"):
+            if link["href"][1:] not in ids:  # the index names places that a page need not have
+                link["href"] = link["href"].partition("--")[0]
+        for link in body.select(".genindextable a[href^='#']"):
+            link.append(BeautifulSoup(f" {number(link['href'][1:])}", "html.parser"))
     entries = contents(chapters)
     pieces = [cover(), imprint(), table(entries)]
     for entry in entries:
@@ -317,17 +335,20 @@ def make_pdf(folder: Path, goal: Path) -> None:
             if faults := page.evaluate(TYPESET):
                 raise click.ClickException("\n".join(faults))
             stage("pdf", "printing, to learn on which page everything stands")
-            first = places(printed(page))
-            page.evaluate(
-                "places => document.querySelectorAll('.number').forEach("
-                "node => node.textContent = places[node.dataset.target])",
-                first,
-            )
+            known, moved = places(printed(page)), [""]
+            for _ in range(TRIES):
+                if lost := page.evaluate(FILL_IN, known):
+                    raise click.ClickException(f"not in the PDF, but in its contents: {lost[0]}")
+                stage("pdf", "printing, with the numbers of the pages")
+                pdf = printed(page)
+                now = places(pdf)
+                moved = [name for name in known if now.get(name) != known[name]]
+                if not moved:
+                    break
+                known = now
             titles = page.evaluate(TITLES)
-            stage("pdf", "printing, with the numbers of the pages")
-            pdf = printed(page)
-    if places(pdf) != first:
-        raise click.ClickException("the pages moved when their numbers were filled in")
+    if moved:
+        raise click.ClickException(f"the pages do not come to rest: {moved[0]} moves")
     stage("pdf", "outline and metadata")
     goal.parent.mkdir(parents=True, exist_ok=True)
     part = goal.with_suffix(".part")
