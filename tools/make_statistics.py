@@ -14,10 +14,11 @@ RECORDS = ROOT / "results/executions.jsonl"
 
 
 def title(name: str) -> str:
-    """Return the heading of a notebook, by its place in the checkout."""
+    """Return the heading of a notebook as plain text, by its place in the checkout."""
     cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
     lines = "".join(cells[0]["source"]).splitlines()
-    return next(line.removeprefix("# ") for line in lines if line.startswith("# "))
+    heading = next(line.removeprefix("# ") for line in lines if line.startswith("# "))
+    return heading.replace("`", "")  # it stands inside of a role
 
 
 def row(record: Record) -> str:
@@ -42,7 +43,7 @@ def page(records: list[Record]) -> str:
     total = sum(record["seconds"] for record in records)
     cpu = sum(record["cpu_seconds"] for record in records)
     machines = dict.fromkeys(
-        f"{record['device']}, {record['threads']} threads" for record in records
+        f"{record['device']}, threads: {record['threads']}" for record in records
     )
     return "\n".join(
         [
@@ -59,8 +60,8 @@ def page(records: list[Record]) -> str:
             "|---|--:|--:|--:|---|---|---|---|---|---|",
             *map(row, records),
             "",
-            f"In all {total:.0f} seconds, and {cpu:.0f} CPU seconds. The longest is",
-            f"{title(longest['notebook'])}: {longest['seconds']:.0f} seconds.",
+            f"In all {total:.0f} seconds, and {cpu:.0f} CPU seconds. The longest took",
+            f"{longest['seconds']:.0f}: {title(longest['notebook'])}.",
             "On two cores that are free a notebook takes about a minute at the most; none needs a",
             "graphics card or a network.",
             "",
