@@ -284,6 +284,10 @@ def test_a_mouse_drags_the_start_and_the_point_in_the_map(page: Page) -> None:
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 60, y + 30, steps=4)
+    near = state(page)
+    page.mouse.move(x + 160, y + 30)  # in one leap, out of the point: it is still held
+    assert state(page)["x"] > near["x"] + 0.5
+    page.mouse.move(x + 60, y + 30)
     page.mouse.up()
     after = state(page)
     assert after["x"] > EXAMPLES["valley"]["x"] + 0.2
