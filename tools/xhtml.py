@@ -89,13 +89,20 @@ def contents(found: Mapping[str, Tag]) -> list[Entry]:
         for page, level in part.pages:
             heading = found[page].h1
             assert heading is not None
-            entries.append(Entry(1 + level, heading.decode_contents(), page, None))
+            entries.append(Entry(1 + level, _title(heading), page, None))
             if not (ROOT / f"{page}.ipynb").is_file():
                 continue  # what is not a chapter is not read through
-            for section in found[page].select("section[id] > h2"):
-                assert section.parent is not None
-                entries.append(Entry(2, section.decode_contents(), page, str(section.parent["id"])))
+            for section in found[page].select("h2[id]"):
+                entries.append(Entry(2, _title(section), page, str(section["id"])))
     return entries
+
+
+def _title(heading: Tag) -> str:
+    """Return a heading's HTML without the places for links in it."""
+    copy = BeautifulSoup(heading.decode_contents(), "html.parser")
+    for target in copy.select("span[id]"):
+        target.unwrap()
+    return copy.decode_contents()
 
 
 def pages() -> list[str]:
@@ -163,7 +170,22 @@ def read(path: Path) -> BeautifulSoup:
     for node in soup.select(".dropdown"):
         node["class"].remove("dropdown")
     _make_ids_unique(soup)
+    _move_ids_to_headings(soup)
     return soup
+
+
+def _move_ids_to_headings(soup: BeautifulSoup) -> None:
+    # a section can begin on the page before its heading, and a link would lead there
+    for heading in soup.select("section[id] > :is(h1, h2, h3, h4)"):
+        section = heading.parent
+        assert section is not None
+        if section.find(re.compile("^h[1-4]$")) is not heading:
+            continue
+        for target in section.find_all("span", id=True, recursive=False):
+            if not target.contents and heading in target.next_siblings:
+                heading.insert(0, target.extract())
+        heading["id"] = section["id"]
+        del section["id"]
 
 
 def _make_ids_unique(soup: BeautifulSoup) -> None:
