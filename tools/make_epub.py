@@ -4,7 +4,6 @@ Sphinx writes the EPUB; the MathJax that the web pages use turns every formula i
 Chromium; what no page needs is taken out. Rests on tools/xhtml.py and tools/browser.py.
 """
 
-import os
 import posixpath
 import shutil
 import zipfile
@@ -266,8 +265,6 @@ def main(out: Path) -> None:
         shutil.copy(CSS, static)
         stage("epub", "building the pages from the notebooks' stored outputs")
         with built_pages(Path(static), **about()) as folder:
-            if keep := os.environ.get("KEEP"):
-                shutil.copytree(folder, keep, dirs_exist_ok=True)
             make_epub(folder, out)
     stage("epub", f"ready: {out}, {out.stat().st_size / 1e6:.1f} MB")
 

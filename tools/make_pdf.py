@@ -9,9 +9,7 @@ import html
 import io
 import itertools
 import json
-import os
 import posixpath
-import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -363,8 +361,6 @@ def main(out: Path) -> None:
     find_browser()  # before the minutes of work, not after
     stage("pdf", "building the pages from the notebooks' stored outputs")
     with built_pages() as folder:
-        if keep := os.environ.get("KEEP"):
-            shutil.copytree(folder, keep, dirs_exist_ok=True)
         make_pdf(folder, out)
     stage("pdf", f"ready: {out}, {len(PdfReader(out).pages)} pages")
 
