@@ -123,14 +123,15 @@ READY = """async () => {
 
 @contextmanager
 def open_context(browser: Browser, theme: str = "light", **more: Any) -> Iterator[BrowserContext]:
-    """Open a browser without a network, without a past, in which nothing moves."""
+    """Open a browser without a network, in which nothing moves; with no theme it has no past."""
     context = browser.new_context(
         **{"viewport": DESK, "offline": True, "reduced_motion": "reduce", **more}
     )
-    context.add_init_script(
-        "if (!localStorage.mode) "
-        f"localStorage.setItem('mode', '{theme}'), localStorage.setItem('theme', '{theme}')"
-    )
+    if theme:
+        context.add_init_script(
+            "if (!localStorage.mode) "
+            f"localStorage.setItem('mode', '{theme}'), localStorage.setItem('theme', '{theme}')"
+        )
     try:
         yield context
     finally:

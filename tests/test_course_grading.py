@@ -198,7 +198,7 @@ def test_students_code_runs_where_no_other_submission_and_no_marks_are(pack):
     ("arguments", "said"),
     [
         (["ps9"], "ps9 is no set of this course: give one of ps1, ps2"),
-        (["ps1", "--student", "nobody"], "no submission of ps1 by nobody"),
+        (["ps1", "--student", "nobody", "--engine", "none"], "no submission of ps1 by nobody"),
         (["ps1", "--engine", "docker"], "docker"),
         (["ps1", "--engine", "chroot"], "'chroot' is not one of 'podman', 'docker', 'none'"),
     ],
