@@ -8,6 +8,7 @@ import base64
 import json
 import subprocess
 import sys
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -112,6 +113,13 @@ def test_a_chapter_has_four_exercises_of_three_kinds_each_with_a_solution(path):
     solutions = text.count("{solution-start}") + text.count("{solution} ")
     assert solutions == text.count("```{exercise}")
     assert all(f"**({kind}.)**" in text for kind in ("Proof", "Code", "Experiment"))
+
+
+def test_every_letter_is_of_a_script_that_readers_have_a_font_for():
+    texts = [*NOTEBOOKS, *(ROOT / "book").rglob("*.md"), ROOT / "book/references.bib"]
+    letters = {c for path in texts for c in path.read_text(encoding="utf-8") if c.isalpha()}
+    scripts = {unicodedata.name(c).split()[0] for c in letters}
+    assert scripts <= {"LATIN", "GREEK", "MATHEMATICAL", "DOUBLE-STRUCK", "FEMININE", "MICRO"}
 
 
 def test_the_picture_in_the_readme_is_a_figure_of_the_book():

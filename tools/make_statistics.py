@@ -23,7 +23,6 @@ def title(name: str) -> str:
 
 def row(record: Record) -> str:
     """Return the line of the table for a notebook."""
-    versions = record["versions"]
     page = Path(record["notebook"]).stem
     columns = (
         f"{{doc}}`{title(record['notebook'])} <{page}>`",
@@ -31,10 +30,25 @@ def row(record: Record) -> str:
         f"{record['seconds']:.1f}",
         f"{record['cpu_seconds']:.1f}",
         record["date"][:10],
-        *(versions[name] for name in ("python", "numpy", "torch", "ngs")),
         f"`{record['commit'][:7]}`",
     )
     return f"| {' | '.join(map(str, columns))} |"
+
+
+def made_with(records: list[Record]) -> list[str]:
+    """Return a paragraph for each set of versions, with the notebooks that ran with it."""
+    names = {"python": "Python", "numpy": "NumPy", "torch": "torch", "ngs": "ngs"}
+    sets: dict[str, list[str]] = {}
+    for record in records:
+        said = ", ".join(f"{names[key]} {record['versions'][key]}" for key in names)
+        sets.setdefault(said, []).append(title(record["notebook"]).partition(".")[0])
+    if len(sets) == 1:
+        return [f"Versions, of all: {next(iter(sets))}.", ""]
+    return [
+        line
+        for said, chapters in sets.items()
+        for line in (f"Versions, of chapters {', '.join(chapters)}: {said}.", "")
+    ]
 
 
 def page(records: list[Record]) -> str:
@@ -55,9 +69,8 @@ def page(records: list[Record]) -> str:
             "are what the notebook took of all cores together. Other work ran on the same cores,",
             "and made the first longer than they are on a machine that is quiet.",
             "",
-            "| notebook | code cells | seconds | CPU seconds | date | Python | NumPy | torch | ngs "
-            "| commit |",
-            "|---|--:|--:|--:|---|---|---|---|---|---|",
+            "| notebook | code cells | seconds | CPU seconds | date | commit |",
+            "|---|--:|--:|--:|---|---|",
             *map(row, records),
             "",
             f"In all {total:.0f} seconds, and {cpu:.0f} CPU seconds. The longest took",
@@ -65,6 +78,7 @@ def page(records: list[Record]) -> str:
             "On two cores that are free a notebook takes about a minute at the most; none needs a",
             "graphics card or a network.",
             "",
+            *made_with(records),
             f"Run on: {'; '.join(machines)}.",
             "",
             "`make test` runs each notebook again, in another way (nbval), and compares what it",
