@@ -73,7 +73,7 @@ def draw(settings: dict[str, Any], path: Path) -> None:
         R = float(np.linalg.norm(start))
         bound = [theory.nesterov_bound(int(i), L=settings["kappa"], R=R) for i in k]
         right.semilogy(k, bound, ":", color=COLORS["bound"], label="proved bound")
-    right.set(xlabel="step $t$", ylabel=r"$f(\theta_t)-f^\star$", ylim=(1e-16, None))
+    right.set(xlabel="step $t$", ylabel=r"$f(\theta_t)-f^\star$")
     lowest = min(line.get_ydata().min() for line in right.lines)
     right.set_ylim(max(lowest / 3, 1e-16), 100 * f.value(start))
     right.legend()
