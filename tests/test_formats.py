@@ -57,7 +57,7 @@ def pdf(file):
 
 @pytest.fixture(scope="module")
 def printed(request):
-    """The text of every page, as poppler reads it; pypdf does not read every heading as it is printed."""
+    """The text of every page, as poppler reads it; pypdf gets some headings wrong."""
     program = shutil.which("pdftotext")
     if program is None:
         pytest.skip("no pdftotext: install poppler (Debian, Ubuntu: poppler-utils)")
